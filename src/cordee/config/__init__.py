@@ -1,0 +1,1 @@
+"""One typed tree; the only reader of configuration files and environment."""

@@ -1,0 +1,67 @@
+"""How a call ended. Every call has exactly one outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Why(Enum):
+    """Why a call was refused or failed: the closed list that wire turns into status codes."""
+
+    BAD_KEY = "invalid_api_key"
+    NO_SCOPE = "insufficient_scope"
+    NO_MODEL = "model_not_found"
+    RATE = "rate_limit_exceeded"
+    CONCURRENCY = "concurrency_limit_exceeded"
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    DEADLINE = "deadline_exceeded"
+    NO_REPLICA = "no_replica"
+    ATTEMPTS = "attempts_exhausted"
+    REPLICA = "replica_error"
+    DIVERGED = "continuation_impossible"
+    SHUTDOWN = "shutting_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An expected no. `retry_after_s` says when asking again makes sense; None: not by waiting."""
+
+    why: Why
+    message: str
+    retry_after_s: float | None = None
+
+
+class End(Enum):
+    """The four ways a call can end."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The one record of how a call ended, appended to the ledger.
+
+    `continued` counts takeovers after the first token; `attempts` counts all. `identical` is whether every takeover was
+    between replicas that compute bitwise the same answer.
+    """
+
+    call_id: str
+    end: End
+    model: str
+    tenant: str
+    why: Why | None = None
+    replica: str = ""
+    attempts: int = 0
+    continued: int = 0
+    identical: bool = True
+    tokens_in: int = 0
+    tokens_out: int = 0
+    queue_s: float = 0.0
+    first_token_s: float | None = None
+    total_s: float = 0.0
+    status: int = 0

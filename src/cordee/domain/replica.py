@@ -1,0 +1,46 @@
+"""One thing that can answer for a model, what it can do, and how loaded it says it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ReplicaKind(Enum):
+    """How a replica is reached, and with it how a broken answer can go on."""
+
+    LINK = "link"  # our own worker: continuation by token ids
+    HTTP = "http"  # any OpenAI-compatible server: restart only if nothing was sent
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a replica says about its model. Only replicas of equal fingerprint may continue each other's answers.
+
+    `fingerprint` covers weights, tokenizer, template, kernels, instruction set and the settings that change logits.
+    `context` is the longest prompt plus answer of one sequence, in tokens.
+    """
+
+    name: str
+    fingerprint: str
+    context: int
+    vocabulary: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much fits: sequences that run at once, and tokens of cache over all of them."""
+
+    sequences: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A replica's own report. `seen` counts the calls it has had from the reader: what was sent since is not in it yet."""
+
+    running: int = 0
+    waiting: int = 0
+    tokens: int = 0
+    seen: int = 0

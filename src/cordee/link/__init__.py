@@ -1,0 +1,1 @@
+"""Gateway ↔ worker: one framed, multiplexed connection per pair. `frames` is the format, sans-I/O."""
