@@ -1,0 +1,203 @@
+"""The answer of one call while it comes in: what was emitted so far (its journal), under which attempt, and when.
+
+Every token passes here once: it is accepted if its attempt is the current one and its index is the next one, appended to
+the journal, and pushed on to the client's side. Anything else is counted and dropped; that is what makes "no token missing
+and none twice" true whatever the workers do.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Protocol
+
+from cordee.domain.call import Call
+from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.flow.facts import DONE, Broken, Expired, Fact
+from cordee.flow.mailbox import Mailbox
+from cordee.policy.after import Ended
+from cordee.ports import Clock, Running
+
+
+class Sink(Protocol):
+    """The client's side of an answer. Pushes are synchronous and never block; a slow client is the sink's business."""
+
+    def token(self, choice: int, token: int, logprobs: TokenLogprobs | None) -> bool:
+        """One more token of a choice. True: the choice is complete (a stop string was found)."""
+        ...
+
+    def finish(self, choice: int, why: Finish) -> None:
+        """The choice is complete."""
+        ...
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
+
+    def body(self, data: bytes) -> None: ...
+
+    def complete(self) -> None:
+        """The answer is whole: write its end."""
+        ...
+
+
+class Counts:
+    """What happened to tokens that were not delivered, over all calls of a process."""
+
+    __slots__ = ("late", "repeated")
+
+    def __init__(self) -> None:
+        self.late = 0
+        self.repeated = 0
+
+
+class Answer:
+    """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
+
+    __slots__ = (
+        "_counts", "_open", "attempt", "box", "call", "clock", "done", "first_s", "last_s", "outputs", "running", "sink",
+        "slot", "started",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, sink: Sink, box: Mailbox[Fact], clock: Clock, counts: Counts) -> None:
+        n = call.sequences
+        self.call = call
+        self.sink = sink
+        self.box = box
+        self.clock = clock
+        self.outputs: tuple[array[int], ...] = tuple(array("I") for _ in range(n)) if call.work is not None else ()
+        self.done: set[int] = set()
+        self.attempt = 0
+        self.running: Running | None = None
+        self.started = False
+        self.slot = 0  # of the wheel that watches the deadlines
+        self.first_s: float | None = None
+        self.last_s = call.arrived_s
+        self._open = n
+        self._counts = counts
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.outputs))
+
+    @property
+    def whole(self) -> bool:
+        return self._open == 0
+
+    def began(self) -> Attempt:
+        """The next attempt; all earlier ones are deaf from now on."""
+        self.attempt += 1
+        return Attempt(self, self.attempt)
+
+    def stop(self) -> None:
+        """Whatever runs is cancelled, and nothing of it is heard any more."""
+        self.attempt += 1
+        if self.running is not None:
+            self.running.cancel()
+            self.running = None
+
+    def overdue(self, now: float) -> Expired | float:
+        """The deadline that has passed, or when to look again."""
+        limits = self.call.deadlines
+        total = self.call.arrived_s + limits.total_s
+        if now >= total:
+            return Expired(f"the whole answer was not there within {limits.total_s:g} s")
+        if self.first_s is None:
+            first = self.call.arrived_s + limits.first_token_s
+            if now >= first:
+                return Expired(f"the first token was not there within {limits.first_token_s:g} s")
+            return min(total, first)
+        between = self.last_s + limits.between_tokens_s
+        if now >= between:
+            return Expired(f"no token came for {limits.between_tokens_s:g} s")
+        return min(total, between)
+
+    def _progress(self) -> None:
+        self.last_s = now = self.clock.now()
+        if self.first_s is None:
+            self.first_s = now
+
+    def _token(self, choice: int, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
+        if choice in self.done:
+            return
+        output = self.outputs[choice]
+        if index != len(output):
+            if index < len(output):
+                self._counts.repeated += 1
+                return
+            self._break(f"token {index} came after token {len(output) - 1}: some are missing")
+            return
+        output.append(token)
+        self._progress()
+        self.started = True
+        if self.sink.token(choice, token, logprobs):
+            self._close(choice)
+
+    def _finish(self, choice: int, index: int, why: Finish) -> None:
+        if choice in self.done:
+            return
+        if index != len(self.outputs[choice]):
+            self._break(f"the answer ended at {index} tokens, but {len(self.outputs[choice])} were received")
+        elif why in (Finish.STOP, Finish.LENGTH):
+            self._progress()
+            self.sink.finish(choice, why)
+            self._close(choice)
+        elif why is Finish.EXPIRED:
+            self.box.post(Expired("the worker saw the deadline pass"))
+        else:
+            self._break("the worker could not go on with this answer" if why is Finish.FAILED else "the worker gave up")
+
+    def _close(self, choice: int) -> None:
+        self.done.add(choice)
+        self._open -= 1
+        if self._open == 0:
+            self.box.post(DONE)
+
+    def _break(self, cause: str) -> None:
+        self.box.post(Broken(self.attempt, Ended(cause)))
+
+
+class Attempt:
+    """Port Receiver for one attempt: lets through what belongs to the current one."""
+
+    __slots__ = ("_answer", "_number")
+
+    def __init__(self, answer: Answer, number: int) -> None:
+        self._answer = answer
+        self._number = number
+
+    def accepted(self) -> None: ...
+
+    def token(self, choice: int, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
+        if self._answer.attempt == self._number:
+            self._answer._token(choice, index, token, logprobs)
+        else:
+            self._answer._counts.late += 1
+
+    def finish(self, choice: int, index: int, why: Finish) -> None:
+        if self._answer.attempt == self._number:
+            self._answer._finish(choice, index, why)
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if self._answer.attempt == self._number:
+            self._answer.sink.head(status, headers)
+
+    def body(self, data: bytes) -> None:
+        answer = self._answer
+        if answer.attempt == self._number:
+            answer._progress()
+            answer.started = True
+            answer.sink.body(data)
+
+    def complete(self) -> None:
+        answer = self._answer
+        if answer.attempt == self._number:
+            answer._progress()
+            answer._open = 0
+            answer.box.post(DONE)
+
+    def broken(self, cause: str, *, ran: bool, fault: bool = False) -> None:
+        if self._answer.attempt == self._number:
+            self._answer.box.post(Broken(self._number, Ended(cause, ran=ran, fault=fault)))
+
+    def busy(self, retry_after_s: float | None) -> None:
+        if self._answer.attempt == self._number:
+            self._answer.box.post(Broken(self._number, Ended("busy", busy=True, ran=False), retry_after_s))

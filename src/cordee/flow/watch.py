@@ -1,0 +1,59 @@
+"""Looks after the deadlines of all calls in flight and the waits of all pools, with one coarse timer that runs only while
+there is something to look after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cordee.flow.answer import Answer
+from cordee.flow.facts import Expired
+from cordee.flow.pool import Pool
+from cordee.policy.wheel import Wheel
+from cordee.ports import Clock
+
+TICK_S = 0.02  # a deadline is noticed up to this much late
+
+
+class Watch:
+    """One per process."""
+
+    __slots__ = ("_clock", "_open", "_pools", "_ticking", "_wheel")
+
+    def __init__(self, clock: Clock, pools: Iterable[Pool]) -> None:
+        self._clock = clock
+        self._pools = pools
+        self._wheel: Wheel[Answer] = Wheel(TICK_S)
+        self._open = 0
+        self._ticking = False
+
+    @property
+    def open(self) -> int:
+        """Calls in flight."""
+        return self._open
+
+    def add(self, answer: Answer) -> None:
+        limits = answer.call.deadlines
+        first_s = limits.first_token_s if limits.first_token_s < limits.total_s else limits.total_s
+        answer.slot = self._wheel.arm(answer.call.arrived_s + first_s, answer)
+        self._open += 1
+        if not self._ticking:
+            self._ticking = True
+            self._clock.call_later(TICK_S, self._tick)
+
+    def remove(self, answer: Answer) -> None:
+        self._wheel.disarm(answer.slot, answer)
+        self._open -= 1
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        for answer in self._wheel.due(now):
+            verdict = answer.overdue(now)
+            if isinstance(verdict, Expired):
+                answer.box.post(verdict)
+            else:
+                answer.slot = self._wheel.arm(verdict, answer)
+        for pool in self._pools:
+            pool.tick()
+        self._ticking = self._open > 0
+        if self._ticking:
+            self._clock.call_later(TICK_S, self._tick)

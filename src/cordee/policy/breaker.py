@@ -1,0 +1,71 @@
+"""Decides whether a replica may be asked, from how its last attempts ended.
+
+It counts only faults of the replica: a client's mistake, a client's leaving and "busy" are not noted here at all. After
+`failures` in a row it opens; when the pause is over one attempt at a time is let through as a probe, and its end decides.
+The idea is Nygard's circuit breaker (Release It!, 2007) with the jittered, doubling pause of the common HTTP proxies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+JITTER = 0.2  # ± share of a pause, so that several gateways do not probe in step
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRules:
+    """`failures` in a row open it for `open_s`, doubled at each failed probe up to `open_s_max`."""
+
+    failures: int = 3
+    open_s: float = 1.0
+    open_s_max: float = 30.0
+
+
+class Breaker:
+    """One per replica and gateway."""
+
+    __slots__ = ("_failures", "_open_until_s", "_pause_s", "_probing", "_rules")
+
+    def __init__(self, rules: BreakerRules) -> None:
+        self._rules = rules
+        self._failures = 0
+        self._pause_s = 0.0
+        self._open_until_s: float | None = None
+        self._probing = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self._open_until_s is None
+
+    def ask(self, now: float) -> bool:
+        """May an attempt go to this replica now?"""
+        if self._open_until_s is None:
+            return True
+        return not self._probing and now >= self._open_until_s
+
+    def began(self) -> None:
+        """An attempt went out; if the breaker is open it is the probe."""
+        if self._open_until_s is not None:
+            self._probing = True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        self._pause_s = 0.0
+        self._open_until_s = None
+        self._probing = False
+
+    def ended_neutrally(self) -> None:
+        """The attempt says nothing about the replica: its probe, if it was one, is given back."""
+        self._probing = False
+
+    def failed(self, now: float, noise: float) -> None:
+        """`noise` in [0, 1) spreads the pause."""
+        self._failures += 1
+        was_open = self._open_until_s is not None
+        self._probing = False
+        if not was_open and self._failures < self._rules.failures:
+            return
+        self._pause_s = min(
+            self._rules.open_s_max, self._pause_s * 2 if was_open and self._pause_s else self._rules.open_s
+        )
+        self._open_until_s = now + self._pause_s * (1 + JITTER * (2 * noise - 1))
