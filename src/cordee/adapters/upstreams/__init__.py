@@ -1,0 +1,1 @@
+"""The ways to a replica: our own workers by link, any OpenAI-compatible server by URL."""

@@ -1,0 +1,381 @@
+"""Our own worker as a replica: one connection, many attempts, and the judgement whether the worker is alive.
+
+Three things end an attempt from this side: the connection breaks (a crash, seen at once), the worker is silent for longer than
+its jitter explains (a freeze, policy.suspicion), or a frame that no worker of ours sends. In each case every open attempt is
+`broken` at once, so that the calls go on elsewhere; what a frozen worker still sends later meets handles that are no longer
+known, and is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from cordee.domain.call import Call
+from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.domain.replica import Load
+from cordee.link import frames
+from cordee.policy.suspicion import Suspicion
+from cordee.ports import Receiver
+
+CHECK_S = 0.01  # how often silence is judged while attempts are open
+LATE_S = 0.02  # a check that comes later than this says more about this process than about the worker
+CONNECT_S_MAX = 2.0
+RECONNECT_S, RECONNECT_S_MAX = 0.05, 1.0
+IDLE_BEATS_MISSED_MAX = 5  # idle beats; then the connection is taken for dead and made anew
+HANDLES = 1 << 32
+FINISHES = {int(finish): finish for finish in Finish}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """See config.tree.Link."""
+
+    beat_s: float = 0.025
+    idle_beat_s: float = 1.0
+    suspect_s_min: float = 0.075
+    phi: float = 8.0
+
+
+class LinkListener(Protocol):
+    """Who hears how the worker is."""
+
+    def up(self, hello: frames.WorkerHello) -> bool:
+        """It is there and says who it is. False: it cannot be used."""
+        ...
+
+    def load(self, load: Load) -> None: ...
+
+    def suspected(self, silence_s: float) -> None:
+        """It is taken for frozen: no new attempts until `recovered`."""
+        ...
+
+    def recovered(self) -> None: ...
+
+    def draining(self) -> None: ...
+
+    def down(self, cause: str) -> None:
+        """The connection is gone; `up` follows when it is back."""
+        ...
+
+    def late(self, rows: int) -> None:
+        """Tokens came for attempts that had been given up."""
+        ...
+
+
+class _Attempt:
+    """An attempt under way; `open_choices` are those the worker has not finished."""
+
+    __slots__ = ("_handle", "_link", "open_choices", "receiver")
+
+    def __init__(self, link: Link, handle: int, open_choices: int, receiver: Receiver) -> None:
+        self._link: Link | None = link
+        self._handle = handle
+        self.open_choices = open_choices
+        self.receiver = receiver
+
+    def cancel(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.give_up(self._handle)
+
+    def over(self) -> None:
+        self._link = None
+
+
+class Link:
+    """Port Upstream for one worker. `address` is `unix:/PATH` or `tls://HOST:PORT`."""
+
+    def __init__(
+        self, address: str, gateway: str, rules: LinkRules, listener: LinkListener, tls: ssl.SSLContext | None = None,
+        peer_is_worker: Callable[[ssl.SSLObject], bool] | None = None,
+    ) -> None:  # fmt: skip
+        self._address = address
+        self._gateway = gateway
+        self._rules = rules
+        self._listener = listener
+        self._tls = tls
+        self._peer_is_worker = peer_is_worker
+        self._loop = asyncio.get_running_loop()
+        self._protocol: _Protocol | None = None
+        self._attempts: dict[int, _Attempt] = {}
+        self._next_handle = 1
+        self._is_suspect = False
+        self._checking = False
+        self._check_due_s = 0.0
+        self._heard_s = 0.0
+        self._suspicion = self._fresh_suspicion()
+        self._dialling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # -- port Upstream
+
+    def start(
+        self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
+        receiver: Receiver,
+    ) -> _Attempt:  # fmt: skip
+        work = call.work
+        assert work is not None, "only tokenised work goes to a worker"
+        choices = [choice for choice in range(work.n) if choice not in done]
+        handle = self._next_handle
+        running = _Attempt(self, handle, len(choices), receiver)
+        protocol = self._protocol
+        if protocol is None or self._is_suspect:
+            running.over()
+            receiver.broken("the worker is not connected", ran=False)
+            return running
+        self._next_handle = handle + 1 if handle + 1 < HANDLES else 1
+        sampling = work.sampling
+        message = frames.Submit(
+            call=call.id, attempt=attempt, prompt=little_endian(work.prompt), choices=choices,
+            outputs=[little_endian(outputs[choice]) for choice in choices], max_tokens=work.max_tokens,
+            remaining_s=remaining_s, priority=int(call.priority), tenant=call.tenant, temperature=sampling.temperature,
+            top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty, presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty, logit_bias=list(sampling.logit_bias), seed=sampling.seed,
+            logprobs=sampling.logprobs, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,
+        )  # fmt: skip
+        if not self._attempts:
+            self._suspicion.expect(self._loop.time())
+        self._attempts[handle] = running
+        protocol.transport.write(frames.submit(handle, message))
+        self._watch()
+        return running
+
+    # -- life
+
+    def open(self) -> None:
+        """Begin to connect, and keep connected until `close`."""
+        self._dialling = self._loop.create_task(self._dial())
+
+    def close(self) -> None:
+        self._closed = True
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self._protocol is not None:
+            self._protocol.transport.close()
+
+    def give_up(self, handle: int) -> None:
+        """Nobody waits for this attempt any more."""
+        if self._attempts.pop(handle, None) is not None and self._protocol is not None:
+            self._protocol.transport.write(frames.cancel(handle))
+
+    async def _dial(self) -> None:
+        pause_s = RECONNECT_S
+        while not self._closed:
+            try:
+                async with asyncio.timeout(CONNECT_S_MAX):
+                    lost = await self._connect()
+            except (OSError, TimeoutError):
+                await asyncio.sleep(pause_s)
+                pause_s = min(RECONNECT_S_MAX, pause_s * 2)
+                continue
+            pause_s = RECONNECT_S
+            await lost
+
+    async def _connect(self) -> asyncio.Future[None]:
+        lost: asyncio.Future[None] = self._loop.create_future()
+        kind, _, rest = self._address.partition(":")
+        if kind == "unix":
+            await self._loop.create_unix_connection(lambda: _Protocol(self, lost), rest)
+        else:
+            host, _, port = rest.removeprefix("//").rpartition(":")
+            await self._loop.create_connection(
+                lambda: _Protocol(self, lost),
+                host.strip("[]"),
+                int(port),
+                ssl=self._tls,
+                server_hostname=host.strip("[]"),
+            )
+        return lost
+
+    # -- what the connection says
+
+    def connected(self, protocol: _Protocol) -> None:
+        if self._peer_is_worker is not None:
+            peer = protocol.transport.get_extra_info("ssl_object")
+            if peer is None or not self._peer_is_worker(peer):
+                protocol.transport.abort()
+                return
+        protocol.transport.write(
+            frames.hello(frames.GatewayHello(protocol=frames.PROTOCOL, gateway=self._gateway, pid=os.getpid()))
+        )
+
+    def frames_came(self, protocol: _Protocol, data: bytes) -> None:
+        now = self._loop.time()
+        self._heard_s = now
+        if self._attempts:
+            self._suspicion.heard(now)
+        if self._is_suspect:
+            self._is_suspect = False
+            self._suspicion = self._fresh_suspicion()
+            self._listener.recovered()
+        try:
+            for kind, payload in protocol.splitter.feed(data):
+                self._frame(protocol, kind, payload)
+        except (frames.FrameError, msgspec.MsgspecError, ValueError) as error:
+            protocol.transport.abort()
+            self._lost(protocol, f"it sent what no worker sends: {error}")
+
+    def lost(self, protocol: _Protocol, error: Exception | None) -> None:
+        self._lost(protocol, "the connection was closed" if error is None else f"the connection was lost ({error})")
+
+    def _lost(self, protocol: _Protocol, cause: str) -> None:
+        if self._protocol is not protocol:
+            return
+        self._protocol = None
+        self._is_suspect = False
+        self._listener.down(cause)
+        self._break_all(cause)
+
+    def _frame(self, protocol: _Protocol, kind: int, payload: memoryview) -> None:
+        if kind == frames.STEP:
+            self._step(protocol, payload)
+        elif kind == frames.BEAT:
+            self._listener.load(frames.read_load(payload))
+        elif kind == frames.ACK:
+            attempt = self._attempts.get(frames.read_handle(payload))
+            if attempt is not None:
+                attempt.receiver.accepted()
+        elif kind == frames.LOGPROBS:
+            for handle, choice, index, chosen, others in frames.read_logprobs(payload):
+                protocol.logprobs[handle, choice, index] = TokenLogprobs(chosen, tuple(others))
+        elif kind == frames.REFUSE:
+            self._refused(frames.read_handle(payload), frames.read_refuse(payload))
+        elif kind == frames.HELLO:
+            self._hello(protocol, frames.read_worker_hello(payload))
+        elif kind == frames.DRAIN:
+            self._listener.draining()
+        else:
+            raise frames.FrameError(f"a worker does not send frames of kind {kind}")
+
+    def _hello(self, protocol: _Protocol, hello: frames.WorkerHello) -> None:
+        if hello.protocol != frames.PROTOCOL:
+            raise frames.FrameError(f"it speaks version {hello.protocol} of the link, this gateway {frames.PROTOCOL}")
+        self._protocol = protocol
+        self._suspicion = self._fresh_suspicion()
+        if not self._listener.up(hello):
+            self._protocol = None
+            protocol.transport.close()
+            return
+        self._loop.call_later(self._rules.idle_beat_s, self._check_idle, protocol)
+
+    def _step(self, protocol: _Protocol, payload: memoryview) -> None:
+        attempts, logprobs = self._attempts, protocol.logprobs
+        late = 0
+        for handle, choice, finish, index, token in frames.read_rows(payload):
+            attempt = attempts.get(handle)
+            if attempt is None:
+                late += 1
+            elif finish:
+                attempt.open_choices -= 1
+                if attempt.open_choices == 0:
+                    del attempts[handle]
+                    attempt.over()
+                attempt.receiver.finish(choice, index, FINISHES[finish])
+            else:
+                attempt.receiver.token(
+                    choice, index, token, logprobs.get((handle, choice, index)) if logprobs else None
+                )
+        logprobs.clear()
+        if late:
+            self._listener.late(late)
+        self._listener.load(frames.read_load(payload))
+
+    def _refused(self, handle: int, refuse: frames.Refuse) -> None:
+        attempt = self._attempts.pop(handle, None)
+        if attempt is None:
+            return
+        attempt.over()
+        if refuse.busy:
+            attempt.receiver.busy(refuse.retry_after_s)
+        else:
+            attempt.receiver.broken(refuse.message, ran=False, fault=True)
+
+    # -- is it alive?
+
+    def _fresh_suspicion(self) -> Suspicion:
+        rules = self._rules
+        return Suspicion(self._loop.time(), rules.beat_s, rules.suspect_s_min, rules.phi)
+
+    def _watch(self) -> None:
+        if not self._checking:
+            self._checking = True
+            self._check_due_s = self._loop.time() + CHECK_S
+            self._loop.call_later(CHECK_S, self._check)
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        lateness_s = now - self._check_due_s
+        self._checking = False
+        if not self._attempts or self._protocol is None:
+            return
+        if lateness_s > LATE_S:  # what came in while this process slept has not been read yet
+            self._suspicion.excuse(lateness_s)
+        elif self._suspicion.ask(now):
+            self._is_suspect = True
+            silence_s = self._suspicion.silence_s(now)
+            self._listener.suspected(silence_s)
+            for handle in list(self._attempts):
+                self._protocol.transport.write(frames.cancel(handle))
+            self._break_all(f"the worker was silent for {silence_s * 1000:.0f} ms")
+            return
+        self._watch()
+
+    def _check_idle(self, protocol: _Protocol) -> None:
+        if self._protocol is not protocol:
+            return
+        if self._loop.time() - self._heard_s > IDLE_BEATS_MISSED_MAX * self._rules.idle_beat_s:
+            protocol.transport.abort()
+            self._lost(protocol, "it sent no beat")
+            return
+        self._loop.call_later(self._rules.idle_beat_s, self._check_idle, protocol)
+
+    def _break_all(self, cause: str) -> None:
+        attempts, self._attempts = self._attempts, {}
+        for attempt in attempts.values():
+            attempt.over()
+        for attempt in attempts.values():
+            attempt.receiver.broken(cause, ran=True)
+
+
+class _Protocol(asyncio.Protocol):
+    """The bytes of one connection."""
+
+    __slots__ = ("_link", "_lost", "logprobs", "splitter", "transport")
+
+    def __init__(self, link: Link, lost: asyncio.Future[None]) -> None:
+        self._link = link
+        self._lost = lost
+        self.splitter = frames.Splitter()
+        self.logprobs: dict[tuple[int, int, int], TokenLogprobs] = {}
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._link.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._link.frames_came(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._link.lost(self, exc)
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+
+def little_endian(ids: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        return ids.tobytes()
+    swapped = array("I", ids)
+    swapped.byteswap()
+    return swapped.tobytes()

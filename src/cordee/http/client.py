@@ -1,0 +1,210 @@
+"""The client side of HTTP/1.1: pooled connections to one upstream server, for forwarding.
+
+An exchange pushes what comes in to its receiver as it comes. It ends in exactly one of `complete` and `broken`; a server
+that breaks its own framing (a wrong length, bytes nobody asked for, garbage) is `broken`, never `complete`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import httptools
+
+CONNECT_S_MAX = 2.0
+IDLE_MAX = 256  # idle connections kept
+HEADERS_MAX = 100
+
+
+class Receiver(Protocol):
+    """Who gets the response."""
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
+
+    def body(self, data: bytes) -> None: ...
+
+    def complete(self) -> None: ...
+
+    def broken(self, cause: str, *, ran: bool) -> None:
+        """`ran`: the request had been sent, so the server may have worked on it."""
+        ...
+
+
+class Exchange:
+    """One request under way."""
+
+    __slots__ = ("connection", "is_over", "receiver")
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.connection: Connection | None = None
+        self.is_over = False
+
+    def cancel(self) -> None:
+        """Nothing more is pushed; the server sees the connection end and may stop working."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if self.connection is not None:
+            self.connection.transport.abort()
+
+    def pause(self) -> None:
+        if self.connection is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+
+
+class Connection(asyncio.Protocol):
+    """One connection to the upstream server."""
+
+    __slots__ = ("_headers", "_parser", "_pool", "exchange", "is_reused", "transport")
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.exchange: Exchange | None = None
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.is_reused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        self.exchange = exchange
+        exchange.connection = self
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers = []
+        self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None or self._parser is None:  # bytes nobody asked for
+            self.transport.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break(f"it does not speak HTTP/1.1 ({error})")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        self._break("it closed the connection" if exc is None else f"the connection was lost ({exc})")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        if len(self._headers) < HEADERS_MAX:
+            self._headers.append((name.lower(), value or b""))
+
+    def on_headers_complete(self) -> None:
+        exchange = self.exchange
+        if exchange is not None and not exchange.is_over and self._parser is not None:
+            status = self._parser.get_status_code()
+            if status >= 200:
+                exchange.receiver.head(status, self._headers)
+            self._headers = []
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None and not exchange.is_over:
+            exchange.receiver.body(data)
+
+    def on_message_complete(self) -> None:
+        exchange, parser = self.exchange, self._parser
+        if exchange is None or parser is None:
+            return
+        if parser.get_status_code() < 200:  # an interim response; the real one follows
+            return
+        self.exchange = self._parser = None
+        if exchange.is_over:
+            return
+        exchange.is_over = True
+        exchange.connection = None
+        if parser.should_keep_alive() and not self.transport.is_closing():
+            self._pool.keep(self)
+        else:
+            self.transport.close()
+        exchange.receiver.complete()
+
+    def _break(self, cause: str) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._parser = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+        if exchange is not None and not exchange.is_over:
+            exchange.is_over = True
+            exchange.connection = None
+            exchange.receiver.broken(cause, ran=True)
+
+
+class ConnectionPool:
+    """Connections to one server. Requests go out at once on an idle connection, else on a new one."""
+
+    __slots__ = ("_host", "_idle", "_loop", "_port", "_tasks", "_tls")
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[Connection] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def send(self, data: bytes, receiver: Receiver) -> Exchange:
+        """Never raises; what goes wrong comes through `receiver.broken`."""
+        exchange = Exchange(receiver)
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                connection.is_reused = True
+                connection.send(exchange, data)
+                return exchange
+        task = self._loop.create_task(self._connect(exchange, data))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return exchange
+
+    def keep(self, connection: Connection) -> None:
+        if len(self._idle) < IDLE_MAX:
+            self._idle.append(connection)
+        else:
+            connection.transport.close()
+
+    def forget(self, connection: Connection) -> None:
+        if connection.exchange is None:
+            try:
+                self._idle.remove(connection)
+            except ValueError:
+                return  # it was not idle
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().transport.close()
+
+    async def _connect(self, exchange: Exchange, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self), self._host, self._port, ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )  # fmt: skip
+        except (OSError, TimeoutError) as error:
+            if not exchange.is_over:
+                exchange.is_over = True
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer in time"
+                exchange.receiver.broken(f"cannot connect ({reason.lower()})", ran=False)
+            return
+        if exchange.is_over:
+            self.keep(connection)
+        else:
+            connection.send(exchange, data)

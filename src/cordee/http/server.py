@@ -1,0 +1,415 @@
+"""The server side of HTTP/1.1: bytes in, requests to the handler, answers out.
+
+One connection handles one request at a time; what a client sends ahead waits. A request whose framing is doubtful is
+refused with 400 and the connection closed. Limits on time are kept by one sweep a second over all connections, which costs
+less than a timer each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol
+
+import httptools
+
+from cordee.http.request import HEADERS_MAX, SINGLE, Limits, Rejection, Request, head_fault, header_fault, length_fault
+
+SWEEP_S = 1.0
+AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+CLOSE = b"connection: close\r\n"
+
+HEAD, BODY, IDLE, ANSWER, LINGER = range(5)
+LINGER_S = 2.0  # what a refused client still sends is read and dropped this long, or it would not see the refusal
+READ_ANYWAY_BYTES = 64 * 1024  # a refused request with a smaller body is read to its end and the connection kept
+
+
+class Handler(Protocol):
+    """What the server is for."""
+
+    def admit(self, request: Request) -> Answer | None:
+        """Called when the head is complete, before any body is read. An answer refuses the request: a large body is not
+        read at all; after a small one `handle` finds the answer in `request.caller`."""
+        ...
+
+    def handle(self, request: Request, exchange: Exchange) -> None:
+        """Called when the request is complete."""
+        ...
+
+    def rejected(self, rejection: Rejection) -> Answer:
+        """The body for a request that could not be understood."""
+        ...
+
+
+class Answer:
+    """A whole answer. `headers` are lines, each ending in CRLF, without length and connection."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: bytes, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Listener(Protocol):
+    """Whoever answers an exchange hears of the client through this."""
+
+    def gone(self) -> None:
+        """The client has closed its side; nothing written is seen any more."""
+        ...
+
+    def writable(self) -> None:
+        """A slow client has read what was written."""
+        ...
+
+
+class Exchange:
+    """One request and the way to answer it. After its end it is inert."""
+
+    __slots__ = ("_chunked", "_connection", "_keep_alive", "listener")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection: Connection | None = connection
+        self._keep_alive = request.keep_alive
+        self._chunked = request.version == "1.1"
+        self.listener: Listener | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_slow(self) -> bool:
+        """The client reads more slowly than is written: hold back until `listener.writable`."""
+        return self._connection is not None and self._connection.paused
+
+    def answer(self, answer: Answer) -> None:
+        """A whole answer at once."""
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._keep_alive or connection.server.closing:
+            self._keep_alive = False
+            end = b"connection: close\r\n\r\n"
+        else:
+            end = b"\r\n"
+        connection.transport.write(
+            b"%s%s%scontent-length: %d\r\n%s%s"
+            % (STATUS_LINES[answer.status], connection.server.date, answer.headers, len(answer.body), end, answer.body)
+        )
+        self._detach(connection)
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """The head of an answer that comes in pieces."""
+        connection = self._connection
+        if connection is None:
+            return
+        close = not self._keep_alive or connection.server.closing or not self._chunked
+        self._keep_alive = not close
+        coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        connection.transport.write(
+            STATUS_LINES[status] + connection.server.date + headers + coding + (CLOSE if close else b"") + b"\r\n"
+        )
+
+    def write(self, data: bytes) -> None:
+        """A piece of the answer; `data` must not be empty."""
+        connection = self._connection
+        if connection is not None:
+            connection.transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece, and the end."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._chunked:
+            connection.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+        elif data:
+            connection.transport.write(data)
+        self._detach(connection)
+
+    def abort(self) -> None:
+        """Break off visibly: the client must not take what it has for a whole answer."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.transport.abort()
+
+    def _detach(self, connection: Connection) -> None:
+        self._connection = None
+        self.listener = None
+        connection.finished(self._keep_alive)
+
+    def lost(self) -> None:
+        self._connection = None
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.gone()
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_ahead", "_body", "_body_bytes", "_exchange", "_fault", "_head_bytes", "_parser", "_request", "paused", "server",
+        "since_s", "state", "transport",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self._parser = httptools.HttpRequestParser(self)
+        self._request: Request = None  # type: ignore[assignment]  # set at the first byte of a message
+        self._body: bytes | list[bytes] = b""
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._exchange: Exchange | None = None
+        self._ahead: deque[Request] | None = None
+        self._fault: Rejection | Answer | None = None
+        self.paused = False
+        self.state = IDLE
+        self.since_s = server.now_s
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        server = self.server
+        if len(server.connections) >= server.limits.connections_max or server.closing:
+            self._refuse(Rejection(503, "this gateway has as many connections as it may; try again"))
+            return
+        server.connections.add(self)
+        transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server.connections.discard(self)
+        self._ahead = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost()
+
+    def eof_received(self) -> bool:
+        return False  # a client that half-closes is gone: keeping its slot busy would cost those who wait
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.since_s = self.server.now_s
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        exchange = self._exchange
+        if exchange is not None and exchange.listener is not None:
+            exchange.listener.writable()
+
+    def data_received(self, data: bytes) -> None:
+        if self._fault is not None:
+            return  # the connection is closing: nothing that follows is trusted
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fault = Rejection(400, "this server does not change protocols; send the request without Upgrade")
+        except httptools.HttpParserError as error:
+            if self._fault is None:
+                self._fault = Rejection(400, f"this is not HTTP/1.1: {error}")
+        if self._fault is not None:
+            self._refuse_in_turn()
+        elif self.state == HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.server.limits.header_bytes_max:
+                self._fault = Rejection(431, f"the head is longer than {self.server.limits.header_bytes_max} bytes")
+                self._refuse_in_turn()
+
+    # -- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._request = Request()
+        self._body = b""
+        self._body_bytes = self._head_bytes = 0
+        if self._exchange is None:
+            self.state, self.since_s = HEAD, self.server.now_s
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        if self._fault is not None:
+            return
+        headers = self._request.headers
+        name = name.lower()
+        value = value or b""
+        self._head_bytes += len(name) + len(value)
+        fault = header_fault(name, value)
+        if fault is None and name in headers:
+            if name in SINGLE:
+                fault = Rejection(400, f"the header {name.decode()} may come only once")
+            else:
+                value = headers[name] + b", " + value
+        if fault is None and name == b"content-length":
+            fault = length_fault(value)
+        if len(headers) >= HEADERS_MAX or self._head_bytes > self.server.limits.header_bytes_max:
+            fault = Rejection(
+                431, f"more than {HEADERS_MAX} headers or {self.server.limits.header_bytes_max} bytes of them"
+            )
+        if fault is not None:
+            self._fault = fault
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self._fault is not None:
+            return
+        request, parser = self._request, self._parser
+        request.method = parser.get_method()
+        request.version = parser.get_http_version()
+        request.keep_alive = parser.should_keep_alive()
+        headers = request.headers
+        chunked = b"transfer-encoding" in headers
+        fault = head_fault(request, chunked=chunked)
+        if fault is not None:
+            self._fault = fault
+            return
+        length = int(headers.get(b"content-length", b"0"))
+        if length > self.server.limits.body_bytes_max:
+            self._too_large()
+            return
+        refusal = self.server.handler.admit(request)
+        if refusal is not None:
+            request.caller = refusal
+            if chunked or length > READ_ANYWAY_BYTES:
+                self._fault = refusal
+                return
+        self._head_bytes = 0
+        if self._exchange is None:
+            self.state = BODY
+        if b"expect" in headers:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._fault is not None:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self.server.limits.body_bytes_max:
+            self._too_large()
+        elif not self._body:
+            self._body = body
+        elif isinstance(self._body, list):
+            self._body.append(body)
+        else:
+            self._body = [self._body, body]
+
+    def on_message_complete(self) -> None:
+        if self._fault is not None:
+            return
+        request, body = self._request, self._body
+        request.body = b"".join(body) if isinstance(body, list) else body
+        self._body = b""
+        if self._exchange is None and not self._ahead:
+            self._begin(request)
+            return
+        if self._ahead is None:
+            self._ahead = deque()
+        self._ahead.append(request)
+        if len(self._ahead) >= AHEAD_MAX:
+            self._fault = Rejection(400, f"more than {AHEAD_MAX} requests were sent ahead")
+        self.transport.pause_reading()
+
+    # -- one exchange after the other
+
+    def _begin(self, request: Request) -> None:
+        self.state, self.since_s = ANSWER, self.server.now_s
+        exchange = self._exchange = Exchange(self, request)
+        self.server.handler.handle(request, exchange)
+
+    def finished(self, keep_alive: bool) -> None:
+        """The exchange has been answered."""
+        self._exchange = None
+        self.state, self.since_s = IDLE, self.server.now_s
+        if not keep_alive:
+            self.transport.close()
+        elif self._ahead:
+            request = self._ahead.popleft()
+            if not self._ahead and self._fault is None:
+                self.transport.resume_reading()
+            self._begin(request)
+        elif self._fault is not None:
+            self._refuse(self._fault)
+
+    def _too_large(self) -> None:
+        self._fault = Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
+
+    def _refuse_in_turn(self) -> None:
+        """After the requests that came whole before it."""
+        if self._exchange is None and not self._ahead:
+            assert self._fault is not None
+            self._refuse(self._fault)
+
+    def _refuse(self, fault: Rejection | Answer) -> None:
+        answer = fault if isinstance(fault, Answer) else self.server.handler.rejected(fault)
+        if not self.transport.is_closing():
+            head = STATUS_LINES[answer.status] + self.server.date + answer.headers
+            self.transport.write(head + b"content-length: %d\r\n" % len(answer.body) + CLOSE + b"\r\n" + answer.body)
+            self.transport.write_eof()
+            self.state, self.since_s = LINGER, self.server.now_s
+
+    def swept(self, now_s: float, limits: Limits) -> None:
+        """Keep the limits on time."""
+        waited_s = now_s - self.since_s
+        if self.paused:
+            if waited_s > limits.idle_timeout_s:
+                self.transport.abort()
+        elif self.state == LINGER:
+            if waited_s > LINGER_S:
+                self.transport.abort()
+        elif self.state == IDLE:
+            if waited_s > limits.idle_timeout_s or self.server.closing:
+                self.transport.close()
+        elif (self.state == HEAD and waited_s > limits.header_timeout_s) or (
+            self.state == BODY and waited_s > limits.body_timeout_s
+        ):
+            self._fault = Rejection(408, "the request did not come in time")
+            self._refuse(self._fault)
+
+
+class Server:
+    """All connections of one listening socket."""
+
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.closing = False
+        self.now_s = 0.0
+        self.date = b""
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._sockets: asyncio.Server | None = None
+        self._sweep()
+
+    async def listen(self, host: str, port: int, backlog: int = 4096) -> None:
+        """Raises OSError when the address cannot be had."""
+        self._sockets = await self._loop.create_server(
+            lambda: Connection(self), host, port, backlog=backlog, reuse_address=True
+        )
+
+    def stop_accepting(self) -> None:
+        """No new connections; those that are idle end, the others end with their answer."""
+        self.closing = True
+        if self._sockets is not None:
+            self._sockets.close()
+        for connection in list(self.connections):
+            connection.swept(self.now_s, self.limits)
+
+    def abort(self) -> None:
+        """End what is left."""
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+    def _sweep(self) -> None:
+        self.now_s = self._loop.time()
+        self.date = b"date: %s\r\n" % formatdate(usegmt=True).encode()
+        for connection in list(self.connections):
+            connection.swept(self.now_s, self.limits)
+        self._loop.call_later(SWEEP_S, self._sweep)
