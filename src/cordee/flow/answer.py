@@ -32,7 +32,9 @@ class Sink(Protocol):
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
 
-    def body(self, data: bytes) -> None: ...
+    def body(self, data: bytes) -> bool:
+        """Bytes of a forwarded answer. True: some have left for the client."""
+        ...
 
     def complete(self) -> None:
         """The answer is whole: write its end."""
@@ -184,8 +186,8 @@ class Attempt:
         answer = self._answer
         if answer.attempt == self._number:
             answer._progress()
-            answer.started = True
-            answer.sink.body(data)
+            if answer.sink.body(data):
+                answer.started = True
 
     def complete(self) -> None:
         answer = self._answer

@@ -17,32 +17,27 @@ TICK_S = 0.02  # a deadline is noticed up to this much late
 class Watch:
     """One per process."""
 
-    __slots__ = ("_clock", "_open", "_pools", "_ticking", "_wheel")
+    __slots__ = ("_clock", "_pools", "_ticking", "_wheel", "open")
 
     def __init__(self, clock: Clock, pools: Iterable[Pool]) -> None:
         self._clock = clock
         self._pools = pools
         self._wheel: Wheel[Answer] = Wheel(TICK_S)
-        self._open = 0
+        self.open: set[Answer] = set()  # the calls in flight
         self._ticking = False
-
-    @property
-    def open(self) -> int:
-        """Calls in flight."""
-        return self._open
 
     def add(self, answer: Answer) -> None:
         limits = answer.call.deadlines
         first_s = limits.first_token_s if limits.first_token_s < limits.total_s else limits.total_s
         answer.slot = self._wheel.arm(answer.call.arrived_s + first_s, answer)
-        self._open += 1
+        self.open.add(answer)
         if not self._ticking:
             self._ticking = True
             self._clock.call_later(TICK_S, self._tick)
 
     def remove(self, answer: Answer) -> None:
         self._wheel.disarm(answer.slot, answer)
-        self._open -= 1
+        self.open.discard(answer)
 
     def _tick(self) -> None:
         now = self._clock.now()
@@ -54,6 +49,6 @@ class Watch:
                 answer.slot = self._wheel.arm(verdict, answer)
         for pool in self._pools:
             pool.tick()
-        self._ticking = self._open > 0
+        self._ticking = bool(self.open)
         if self._ticking:
             self._clock.call_later(TICK_S, self._tick)

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -177,14 +177,13 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         server = self.server
         if len(server.connections) >= server.limits.connections_max or server.closing:
             self._refuse(Rejection(503, "this gateway has as many connections as it may; try again"))
             return
         server.connections.add(self)
-        transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes_max)
+        self.transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes_max)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.connections.discard(self)

@@ -15,7 +15,7 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
@@ -360,8 +360,7 @@ class _Protocol(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._link.connected(self)
 
     def data_received(self, data: bytes) -> None:

@@ -1,0 +1,49 @@
+"""The command line. One file per command, each with `add(commands)` that registers it and the function that runs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cordee import __version__
+from cordee.cli import chat, config, gateway, keys, models, platform, worker
+
+COMMANDS = (platform, chat, models, keys, config, gateway, worker)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="cordee",
+        description="Serve language models to many clients at once, and do not go down.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  cordee up                              start the platform on this host
+  cordee up --model ./my-model.gguf      the same with another model
+  cordee chat "Why is the sky blue?"     talk to it
+  cordee status                          what runs, where, with what load
+  cordee down                            end it
+
+Each command has its own help with examples: cordee up --help""",
+    )
+    top.add_argument("--version", action="version", version=f"cordee {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; there is nobody to tell
+        return 141
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

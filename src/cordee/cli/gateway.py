@@ -1,0 +1,76 @@
+"""`cordee gateway`: one gateway alone, in front of any replicas."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from cordee.compose.logs import configure
+from cordee.config.launch import GatewayLaunch
+from cordee.config.load import ConfigError, data_dir, load
+
+EXAMPLES = """examples:
+  cordee gateway --listen 127.0.0.1:9000 --replica http://127.0.0.1:8080
+      in front of any OpenAI-compatible server; its models are found at its /v1/models
+  cordee gateway --listen 127.0.0.1:9000 --replica http://10.0.0.1:8000 --replica http://10.0.0.2:8000
+      two of them, the less loaded one first; when one dies its calls go to the other
+  cordee gateway --listen 127.0.0.1:9000 --model oracle --replica unix:/tmp/w.sock
+      in front of one of our own workers (see cordee worker --help)
+
+The key that clients send is DIR/admin.key, one of `cordee keys create`, or CORDEE_ADMIN_KEY from the environment.
+CORDEE_REPLICA_KEY is sent to servers reached by URL."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "gateway", help="run one gateway alone", description="Run one gateway alone: no edge, no supervisor, no worker.",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where clients connect")
+    parser.add_argument(
+        "--replica", action="append", required=True, metavar="URL",
+        help="http(s)://HOST:PORT, unix:/PATH or tls://HOST:PORT; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--model", metavar="NAME|PATH|oracle", help="the model of the workers reached by link")
+    parser.add_argument(
+        "--kind", choices=("web", "mobile"), default="web", help="which clients it is for (default: web)"
+    )
+    parser.add_argument("--name", default="gateway-1", help="its name in status and logs")
+    parser.add_argument("--server", type=int, default=1, help="the server it belongs to")
+    parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways share the replicas")
+    parser.add_argument("--data", metavar="DIR", help="data directory")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    # Composing a gateway imports everything it needs; the other commands start faster without.
+    from cordee.compose import gateway  # noqa: PLC0415
+
+    try:
+        data = data_dir(args.data)
+        config = load(args.config, data, {"model": args.model} if args.model else {})
+        _check(args)
+    except ConfigError as error:
+        print(f"cordee gateway: {error}", file=sys.stderr)
+        return 2
+    configure(config.log_level)
+    os.umask(0o077)
+    data.mkdir(parents=True, exist_ok=True)
+    return gateway.run(
+        config,
+        GatewayLaunch(args.name, args.server, args.kind, args.listen, tuple(args.replica), data, args.gateways),
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    host, _, port = args.listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ConfigError(f"--listen {args.listen!r} is not HOST:PORT, such as 127.0.0.1:9000")
+    for replica in args.replica:
+        if not replica.startswith(("http://", "https://", "unix:/", "tls://")):
+            raise ConfigError(
+                f"--replica {replica!r} is none of http://HOST:PORT, https://…, unix:/PATH, tls://HOST:PORT"
+            )

@@ -1,0 +1,24 @@
+"""Log lines of a process: one event a line on standard error, level and place first."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+class _OneLine(logging.Formatter):
+    """What comes from outside cannot begin a new line or move the cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.exc_info:
+            return text
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def configure(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())

@@ -1,0 +1,215 @@
+"""Decides what a request body asks for: validated parameters, and for our own workers the prompt as token ids.
+
+Whatever cannot be answered is refused here, before any worker hears of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from array import array
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from msgspec import Raw
+
+from cordee.domain.call import Deadlines, Priority, Sampling, Work
+from cordee.http.request import Request
+from cordee.ports import Vocabulary
+from cordee.wire.errors import Invalid
+from cordee.wire.requests import ChatRequest, CompletionRequest, Message
+from cordee.wire.template import Template
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+PIECE_BYTES_MAX = 64  # no vocabulary in use has many longer tokens: more text than this a token cannot fit
+COMPLETION_TOKENS = 16  # the documented default of the completions endpoint
+ASIDE_CHARS = 8192  # longer prompts are tokenised beside the event loop
+TIMEOUT_S_MAX = 86_400.0
+SEEDS = 1 << 63
+UNSUPPORTED = (
+    "tools", "tool_choice", "functions", "function_call", "response_format", "modalities", "audio", "prediction",
+    "web_search_options",
+)  # fmt: skip
+HARMLESS = {
+    "tools": (b"null", b"[]"),
+    "tool_choice": (b"null", b'"none"', b'"auto"'),
+    "functions": (b"null", b"[]"),
+    "function_call": (b"null", b'"none"', b'"auto"'),
+    "response_format": (b"null", b'{"type":"text"}'),
+    "modalities": (b"null", b'["text"]'),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the gateway needs to know to speak for a local model."""
+
+    name: str
+    vocabulary: Vocabulary
+    template: Template
+
+
+def deadlines(request: Request, default: Deadlines) -> Deadlines:
+    """The caller's X-Request-Timeout, in seconds, bounds the whole answer. Raises Invalid."""
+    value = request.headers.get(b"x-request-timeout")
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= TIMEOUT_S_MAX or not value.replace(b".", b"", 1).isdigit():
+        raise Invalid(
+            f"the header X-Request-Timeout is a number of seconds, up to {TIMEOUT_S_MAX:.0f}", "X-Request-Timeout"
+        )
+    return Deadlines(seconds, min(seconds, default.first_token_s), min(seconds, default.between_tokens_s))
+
+
+def priority(request: Request) -> Priority:
+    """The caller's X-Cordee-Priority. Raises Invalid."""
+    value = request.headers.get(b"x-cordee-priority")
+    if value is None:
+        return Priority.STANDARD
+    try:
+        return Priority[value.decode("ascii", "replace").upper()]
+    except KeyError:
+        names = ", ".join(p.name.lower() for p in Priority)
+        raise Invalid(f"the header X-Cordee-Priority is one of {names}", "X-Cordee-Priority") from None
+
+
+def chat_text_size(body: ChatRequest) -> int:
+    return sum(len(text_of(message, at)) for at, message in enumerate(body.messages))
+
+
+def chat_work(body: ChatRequest, model: Model, context: int, rng: Random) -> Work:
+    """Raises Invalid."""
+    for name in UNSUPPORTED:
+        refuse_unsupported(name, getattr(body, name))
+    if body.top_logprobs is not None and not body.logprobs:
+        raise Invalid("'top_logprobs' needs 'logprobs': true", "top_logprobs")
+    messages: list[dict[str, Any]] = []
+    for at, message in enumerate(body.messages):
+        if message.role not in ROLES:
+            raise Invalid(f"'messages[{at}].role' is one of {', '.join(sorted(ROLES))}", f"messages[{at}].role")
+        if message.role == "tool" or message.tool_calls:
+            raise Invalid(f"model {model.name!r} does not call tools", f"messages[{at}]")
+        role = "system" if message.role == "developer" else message.role
+        messages.append({"role": role, "content": text_of(message, at)})
+    prompt = model.template.encode(messages, marker=f"\ufdd0{secrets.token_hex(8)}\ufdd1")
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return _work(body, prompt, body.max_completion_tokens or body.max_tokens, logprobs, model, context, rng, "messages")
+
+
+def completion_text(body: CompletionRequest) -> str | array[int]:
+    """The one prompt: text or token ids. Raises Invalid."""
+    prompt: Any = body.prompt
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt = prompt[0]
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and all(type(token) is int and 0 <= token < 1 << 32 for token in prompt):
+        return array("I", prompt)
+    if isinstance(prompt, list):
+        raise Invalid("'prompt' is one text or one list of token ids; send one request a prompt", "prompt")
+    raise Invalid("you must provide 'prompt'", "prompt", code="missing_required_parameter")
+
+
+def completion_work(body: CompletionRequest, model: Model, context: int, rng: Random) -> Work:
+    """Raises Invalid."""
+    if body.suffix:
+        raise Invalid(f"model {model.name!r} cannot insert before a suffix", "suffix")
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise Invalid("'best_of' is not supported; leave it out or set it to 'n'", "best_of")
+    text = completion_text(body)
+    if isinstance(text, str):
+        prompt = model.vocabulary.encode(text, special=True, start=True)
+    else:
+        if any(token >= model.vocabulary.size for token in text):
+            raise Invalid(f"'prompt' holds a token id beyond the vocabulary of {model.vocabulary.size}", "prompt")
+        prompt = text
+    return _work(body, prompt, body.max_tokens or COMPLETION_TOKENS, body.logprobs, model, context, rng, "prompt")
+
+
+def stops(body: ChatRequest | CompletionRequest) -> tuple[str, ...]:
+    if body.stop is None:
+        return ()
+    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
+
+
+def refuse_oversize(chars: int, context: int, param: str) -> None:
+    """Text that cannot fit whatever its tokens are is not worth tokenising."""
+    if chars > context * PIECE_BYTES_MAX:
+        raise too_long(f"more than {context * PIECE_BYTES_MAX} characters", context, param)
+
+
+def too_long(what: str, context: int, param: str) -> Invalid:
+    return Invalid(
+        f"this model's context is {context} tokens, and the prompt has {what}; shorten it",
+        param,
+        code="context_length_exceeded",
+    )
+
+
+def text_of(message: Message, at: int) -> str:
+    """The text of one turn. Raises Invalid for a part that is none."""
+    content = message.content
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    texts = []
+    for number, part in enumerate(content):
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            param = f"messages[{at}].content[{number}]"
+            raise Invalid(f"{param!r} is not text, and this model reads nothing else", param)
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def refuse_unsupported(name: str, value: Raw) -> None:
+    raw = bytes(value).replace(b" ", b"")
+    if raw and raw != b"null" and raw not in HARMLESS.get(name, ()):
+        raise Invalid(f"{name!r} is not supported by this model", name, code="unsupported_parameter")
+
+
+def _work(
+    body: ChatRequest | CompletionRequest, prompt: array[int], max_tokens: int | None, logprobs: int | None, model: Model,
+    context: int, rng: Random, param: str,
+) -> Work:  # fmt: skip
+    if not prompt:
+        raise Invalid(f"{param!r} is empty", param)
+    room = context - len(prompt)
+    if room < 1:
+        raise too_long(f"{len(prompt)}", context, param)
+    return Work(
+        prompt,
+        max_tokens=room if max_tokens is None else min(max_tokens, room),
+        n=body.n or 1,
+        sampling=Sampling(
+            temperature=_or(body.temperature, 1.0),
+            top_k=max(0, body.top_k or 0),
+            top_p=_or(body.top_p, 1.0),
+            min_p=_or(body.min_p, 0.0),
+            repetition_penalty=_or(body.repetition_penalty, 1.0),
+            presence_penalty=_or(body.presence_penalty, 0.0),
+            frequency_penalty=_or(body.frequency_penalty, 0.0),
+            logit_bias=_bias(body.logit_bias, model.vocabulary.size) if body.logit_bias else (),
+            seed=(body.seed if body.seed is not None else rng.getrandbits(62)) % SEEDS,
+            logprobs=logprobs,
+            min_tokens=body.min_tokens or 0,
+            ignore_eos=bool(body.ignore_eos),
+        ),
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _bias(given: dict[str, float], size: int) -> tuple[tuple[int, float], ...]:
+    pairs = []
+    for key, value in given.items():
+        if not (key.isascii() and key.isdigit() and len(key) < len(str(size)) + 1 and int(key) < size):
+            raise Invalid(f"'logit_bias' maps token ids from 0 to {size - 1} to a bias", "logit_bias")
+        pairs.append((int(key), value))
+    return tuple(pairs)

@@ -1,0 +1,242 @@
+"""The client's side of an answer: tokens become text, text becomes events or one body; a forwarded answer passes as it is.
+
+A client that reads slowly never holds up a worker: while its connection is full its text is gathered, and goes out as one
+larger event when it has read. What is gathered is bounded by the length of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.flow.answer import Answer as FlowAnswer
+from cordee.flow.facts import GONE, Fact
+from cordee.flow.mailbox import Mailbox
+from cordee.http.client import Exchange as UpstreamExchange
+from cordee.http.server import Answer as HttpAnswer
+from cordee.http.server import Exchange
+from cordee.wire.shape import DONE, Choice, Shape, error_event
+from cordee.wire.text import Text
+
+JSON = b"content-type: application/json\r\n"
+EVENTS = b"content-type: text/event-stream\r\ncache-control: no-cache\r\n"
+PASSED_ON = frozenset({b"content-type", b"retry-after"})
+FORWARD_BYTES_MAX = 64 * 1024 * 1024  # of an answer that does not stream
+
+
+class TokenSink:
+    """Answers from our own workers. `pieces` gives the bytes of a token."""
+
+    __slots__ = (
+        "_begun", "_box", "_ended", "_exchange", "_headers", "_pieces", "_shape", "_stream", "_tokens_in", "_unclosed",
+        "_waiting", "_whys", "_with_usage", "counts", "logprobs", "texts",
+    )  # fmt: skip
+
+    def __init__(
+        self, exchange: Exchange, box: Mailbox[Fact], shape: Shape, pieces: Callable[[int], bytes], stops: tuple[str, ...],
+        *, n: int, stream: bool, with_usage: bool, with_logprobs: bool, tokens_in: int, headers: bytes,
+    ) -> None:  # fmt: skip
+        self._exchange = exchange
+        self._box = box
+        self._shape = shape
+        self._pieces = pieces
+        self._stream = stream
+        self._with_usage = with_usage
+        self._tokens_in = tokens_in
+        self._headers = headers
+        self._begun = self._ended = False
+        self._unclosed: list[int] = []
+        self._whys: list[Finish] = [Finish.NONE] * n
+        self._waiting: list[str] | None = [""] * n if not stream else None
+        self.texts = [Text(pieces, stops) for _ in range(n)]
+        self.logprobs: list[list[dict[str, Any]]] | None = [[] for _ in range(n)] if with_logprobs else None
+        self.counts = [0] * n
+
+    # -- port Sink
+
+    def token(self, choice: int, token: int, logprobs: TokenLogprobs | None) -> bool:
+        text = self.texts[choice]
+        self.counts[choice] += 1
+        delta = text.push(token)
+        if self.logprobs is not None and logprobs is not None:
+            self.logprobs[choice].append(self._shape.position(self._pieces, token, logprobs, text.offset))
+        text.offset += len(delta)
+        if self._waiting is not None:
+            self._waiting[choice] += delta
+        elif self._exchange.is_slow:
+            self._waiting = [""] * len(self.texts)
+            self._waiting[choice] = delta
+        else:
+            self._send(choice, delta)
+        if text.is_stopped:
+            self._whys[choice] = Finish.STOP
+            self._close(choice)
+            return True
+        return False
+
+    def finish(self, choice: int, why: Finish) -> None:
+        rest = self.texts[choice].end()
+        self._whys[choice] = why
+        if self._waiting is not None:
+            self._waiting[choice] += rest
+        elif rest:
+            self._send(choice, rest)
+        self._close(choice)
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        raise AssertionError("our own workers send tokens, not bytes")
+
+    def body(self, data: bytes) -> bool:
+        raise AssertionError("our own workers send tokens, not bytes")
+
+    def complete(self) -> None:
+        if not self._stream:
+            assert self._waiting is not None
+            choices = [
+                Choice(at, text, self.logprobs[at] if self.logprobs is not None else None, self._whys[at])
+                for at, text in enumerate(self._waiting)
+            ]
+            body = self._shape.whole(choices, self._tokens_in, sum(self.counts))
+            self._exchange.answer(HttpAnswer(200, self._headers + JSON, body))
+        elif self._waiting is None:
+            self._end()
+        else:
+            self._ended = True  # the rest goes out when the client has read
+
+    def fail(self, status: int, body: bytes, headers: bytes) -> None:
+        """The call ends without an answer, or in the middle of one."""
+        if self._begun:
+            self._exchange.write(error_event(body))
+            self._exchange.end()
+        else:
+            self._exchange.answer(HttpAnswer(status, self._headers + JSON + headers, body))
+
+    # -- http.server.Listener
+
+    def gone(self) -> None:
+        self._box.post(GONE)
+
+    def writable(self) -> None:
+        if not self._stream or self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        for choice, text in enumerate(waiting):
+            if text or (self.logprobs is not None and self.logprobs[choice]):
+                self._send(choice, text)
+        closed, self._unclosed = self._unclosed, []
+        for choice in closed:
+            self._close(choice)
+        if self._ended:
+            self._end()
+
+    # -- events
+
+    def _send(self, choice: int, text: str) -> None:
+        if not self._begun:
+            self._begin()
+        entries: list[dict[str, Any]] | None = None
+        if self.logprobs is not None:
+            entries, self.logprobs[choice] = self.logprobs[choice], []
+        if text or entries:
+            self._exchange.write(self._shape.delta(choice, text, entries))
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._exchange.begin(200, self._headers + EVENTS)
+        for choice in range(len(self.texts)):
+            event = self._shape.open(choice)
+            if event:
+                self._exchange.write(event)
+
+    def _close(self, choice: int) -> None:
+        if not self._stream:
+            return
+        if self._waiting is not None:
+            self._unclosed.append(choice)
+            return
+        if not self._begun:
+            self._begin()
+        self._exchange.write(self._shape.close(choice, self._whys[choice]))
+
+    def _end(self) -> None:
+        if not self._begun:
+            self._begin()
+        usage = self._shape.usage(self._tokens_in, sum(self.counts)) if self._with_usage else b""
+        self._exchange.end(usage + DONE)
+
+
+class ForwardSink:
+    """Answers of another server. A whole answer is passed on when it is whole, so that a broken one can be asked for again;
+    a stream is passed on as it comes."""
+
+    __slots__ = ("_begun", "_box", "_exchange", "_head", "_headers", "_parts", "_size", "_stream", "answer", "status")
+
+    def __init__(self, exchange: Exchange, box: Mailbox[Fact], headers: bytes) -> None:
+        self._exchange = exchange
+        self._box = box
+        self._headers = headers
+        self._head = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._stream = self._begun = False
+        self.status = 0
+        self.answer: FlowAnswer | None = None  # set once it exists, to hold the upstream back for a slow client
+
+    # -- port Sink
+
+    def token(self, choice: int, token: int, logprobs: TokenLogprobs | None) -> bool:
+        raise AssertionError("another server sends bytes, not tokens")
+
+    def finish(self, choice: int, why: Finish) -> None:
+        raise AssertionError("another server sends bytes, not tokens")
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self._parts.clear()  # of an attempt before
+        self._size = 0
+        passed = [b"%s: %s\r\n" % header for header in headers if header[0] in PASSED_ON]
+        self._head = b"".join(passed)
+        self._stream = b"text/event-stream" in self._head
+
+    def body(self, data: bytes) -> bool:
+        if not self._stream:
+            self._size += len(data)
+            if self._size <= FORWARD_BYTES_MAX:
+                self._parts.append(data)
+            return False
+        exchange = self._exchange
+        if not self._begun:
+            self._begun = True
+            exchange.begin(self.status, self._headers + self._head)
+        exchange.write(data)
+        if exchange.is_slow:
+            running = self.answer.running if self.answer is not None else None
+            if isinstance(running, UpstreamExchange):
+                running.pause()
+        return True
+
+    def complete(self) -> None:
+        if self._begun:
+            self._exchange.end()
+        else:
+            parts = self._parts
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._exchange.answer(HttpAnswer(self.status, self._headers + self._head, body))
+
+    def fail(self, status: int, body: bytes, headers: bytes) -> None:
+        if self._begun:
+            self._exchange.write(error_event(body))
+            self._exchange.end()
+        else:
+            self._exchange.answer(HttpAnswer(status, self._headers + JSON + headers, body))
+
+    # -- http.server.Listener
+
+    def gone(self) -> None:
+        self._box.post(GONE)
+
+    def writable(self) -> None:
+        running = self.answer.running if self.answer is not None else None
+        if isinstance(running, UpstreamExchange):
+            running.resume()

@@ -1,0 +1,75 @@
+"""Answers of the chat completions endpoint: whole, and as server-sent events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.wire.shape import Choice, Pieces, encode, finish_reason, usage
+
+
+def logprob_entry(pieces: Pieces, token: int, logprobs: TokenLogprobs) -> dict[str, Any]:
+    """One position of `logprobs.content`."""
+
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        piece = pieces(token)
+        return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+
+    return {**one(token, logprobs.chosen), "top_logprobs": [one(*pair) for pair in logprobs.alternatives]}
+
+
+class ChatShape:
+    """The bytes of one chat answer; see wire.shape.Shape."""
+
+    def __init__(self, id: str, model: str, created: int, fingerprint: str, *, with_usage: bool) -> None:
+        self._common = {"id": id, "created": created, "model": model, "system_fingerprint": fingerprint}
+        start = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
+        start["system_fingerprint"] = fingerprint
+        self._start = b"data: " + encode(start)[:-1] + b',"choices":[{"index":'
+        self._null_usage = b',"usage":null}\n\n' if with_usage else b"}\n\n"
+
+    def open(self, choice: int) -> bytes:
+        return self._event(choice, b'{"role":"assistant","content":""}', b"null", b"null")
+
+    def delta(self, choice: int, text: str, logprobs: list[dict[str, Any]] | None) -> bytes:
+        if logprobs is None:
+            return b'%s%d,"delta":{"content":%s},"logprobs":null,"finish_reason":null}]%s' % (
+                self._start, choice, encode(text), self._null_usage
+            )  # fmt: skip
+        return self._event(
+            choice, b'{"content":%s}' % encode(text), encode({"content": logprobs, "refusal": None}), b"null"
+        )
+
+    def close(self, choice: int, why: Finish) -> bytes:
+        return self._event(choice, b"{}", b"null", encode(finish_reason(why)))
+
+    def usage(self, tokens_in: int, tokens_out: int) -> bytes:
+        return self._start[: -len(b'{"index":')] + b'],"usage":' + encode(usage(tokens_in, tokens_out)) + b"}\n\n"
+
+    def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes:
+        return encode(
+            {
+                **self._common,
+                "object": "chat.completion",
+                "choices": [
+                    {
+                        "index": choice.index,
+                        "message": {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []},
+                        "logprobs": {"content": choice.logprobs, "refusal": None}
+                        if choice.logprobs is not None
+                        else None,
+                        "finish_reason": finish_reason(choice.why),
+                    }
+                    for choice in choices
+                ],
+                "usage": usage(tokens_in, tokens_out),
+            }
+        )
+
+    def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
+        return logprob_entry(pieces, token, logprobs)
+
+    def _event(self, choice: int, delta: bytes, logprobs: bytes, reason: bytes) -> bytes:
+        return b'%s%d,"delta":%s,"logprobs":%s,"finish_reason":%s}]%s' % (
+            self._start, choice, delta, logprobs, reason, self._null_usage
+        )  # fmt: skip

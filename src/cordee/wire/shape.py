@@ -1,0 +1,64 @@
+"""What the answers of all endpoints have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from cordee.domain.chunk import Finish, TokenLogprobs
+
+Pieces = Callable[[int], bytes]
+encode = msgspec.json.Encoder().encode
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": %s\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One complete choice. `logprobs`: one entry a token, as `Shape.position` made them."""
+
+    index: int
+    text: str
+    logprobs: list[dict[str, Any]] | None
+    why: Finish
+
+
+class Shape(Protocol):
+    """The bytes of an endpoint's answers: events of a stream, each complete, or one body."""
+
+    def open(self, choice: int) -> bytes:
+        """What comes before the first token of a choice; may be empty."""
+        ...
+
+    def delta(self, choice: int, text: str, logprobs: list[dict[str, Any]] | None) -> bytes: ...
+
+    def close(self, choice: int, why: Finish) -> bytes: ...
+
+    def usage(self, tokens_in: int, tokens_out: int) -> bytes: ...
+
+    def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes: ...
+
+    def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
+        """The entry of one token; `offset` is where its text begins."""
+        ...
+
+
+def finish_reason(why: Finish) -> str:
+    return "length" if why is Finish.LENGTH else "stop"
+
+
+def usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def error_event(body: bytes) -> bytes:
+    """An error in the middle of a stream: the official clients raise APIError on it."""
+    return b"data: " + body + b"\n\n"
