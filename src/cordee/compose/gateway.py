@@ -94,7 +94,7 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
         loop.add_signal_handler(number, stopping.set)
     reporter = Reporter(os.environ.get("CORDEE_CONTROL"), lambda: _snapshot(launch, roster, watch, front, model))
     reporter.start()
-    background = [loop.create_task(_refresh(directory))]
+    background = [loop.create_task(_refresh(directory, front))]
     links = []
     for replica in launch.replicas:
         if is_url(replica):
@@ -141,10 +141,11 @@ def _limits(config: Config) -> Limits:
     )  # fmt: skip
 
 
-async def _refresh(directory: FileDirectory) -> None:
+async def _refresh(directory: FileDirectory, front: Front) -> None:
     while True:
         await asyncio.sleep(REFRESH_S)
         directory.refresh()
+        front.forget_keys()
 
 
 def _reach_server(url: str, roster: Roster, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
+
+from cordee.domain.record import record
 
 
 class Priority(IntEnum):
@@ -16,7 +18,7 @@ class Priority(IntEnum):
     BATCH = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deadlines:
     """How long a call may take, in seconds from its arrival (total, first token) or from its last token (between)."""
 
@@ -25,7 +27,7 @@ class Deadlines:
     between_tokens_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sampling:
     """How the next token is chosen. The noise is a function of (seed, position): no generator state exists anywhere.
 
@@ -47,7 +49,7 @@ class Sampling:
     ignore_eos: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Work:
     """What a worker needs to answer: the prompt as token ids and how to go on from there.
 
@@ -65,7 +67,7 @@ class Work:
         return self.n * (len(self.prompt) + self.max_tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """One request for one answer. `work` is set when our own workers answer it, `body` when it is forwarded."""
 

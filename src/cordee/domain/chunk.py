@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from cordee.domain.record import record
 
 
 class Finish(IntEnum):
@@ -17,7 +18,7 @@ class Finish(IntEnum):
     EXPIRED = 5  # the deadline carried with the work passed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenLogprobs:
     """Natural-log probabilities at one position under the model's own distribution (before temperature and filters).
 

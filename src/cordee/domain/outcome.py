@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from cordee.domain.record import record
 
 
 class Why(Enum):
@@ -24,7 +25,7 @@ class Why(Enum):
     SHUTDOWN = "shutting_down"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """An expected no. `retry_after_s` says when asking again makes sense; None: not by waiting."""
 
@@ -42,7 +43,7 @@ class End(Enum):
     ABANDONED = "abandoned"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """The one record of how a call ended, appended to the ledger.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from cordee.domain.record import record
+
 
 class ReplicaKind(Enum):
     """How a replica is reached, and with it how a broken answer can go on."""
@@ -36,7 +38,7 @@ class Capacity:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """A replica's own report. `seen` counts the calls it has had from the reader: what was sent since is not in it yet."""
 

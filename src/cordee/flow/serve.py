@@ -182,7 +182,9 @@ def _interrupted(fact: Gone | Expired | Closing) -> Result:
 
 
 def _patience_s(call: Call, pool: Pool) -> float:
-    return min(pool.seats.rules.wait_s_max, call.deadlines.total_s, call.deadlines.first_token_s)
+    wait_s = pool.seats.rules.wait_s_max
+    limits = call.deadlines
+    return wait_s if wait_s < limits.first_token_s else min(limits.first_token_s, limits.total_s)
 
 
 def outcome(call: Call, answer: Answer, trip: Trip, result: Result, now: float) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from cordee.domain.call import Deadlines, Priority, Sampling, Work
 from cordee.http.request import Request
@@ -166,7 +166,9 @@ def text_of(message: Message, at: int) -> str:
     return "".join(texts)
 
 
-def refuse_unsupported(name: str, value: Raw) -> None:
+def refuse_unsupported(name: str, value: Raw | UnsetType) -> None:
+    if value is UNSET:
+        return
     raw = bytes(value).replace(b" ", b"")
     if raw and raw != b"null" and raw not in HARMLESS.get(name, ()):
         raise Invalid(f"{name!r} is not supported by this model", name, code="unsupported_parameter")

@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
@@ -79,13 +79,11 @@ class Connection(asyncio.Protocol):
     def send(self, exchange: Exchange, data: bytes) -> None:
         self.exchange = exchange
         exchange.connection = self
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers = []
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None or self._parser is None:  # bytes nobody asked for
+        if exchange is None:  # bytes nobody asked for
             self.transport.abort()
             return
         try:
@@ -106,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         exchange = self.exchange
-        if exchange is not None and not exchange.is_over and self._parser is not None:
+        if exchange is not None and not exchange.is_over:
             status = self._parser.get_status_code()
             if status >= 200:
                 exchange.receiver.head(status, self._headers)
@@ -119,11 +117,11 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange, parser = self.exchange, self._parser
-        if exchange is None or parser is None:
+        if exchange is None:
             return
         if parser.get_status_code() < 200:  # an interim response; the real one follows
             return
-        self.exchange = self._parser = None
+        self.exchange = None
         if exchange.is_over:
             return
         exchange.is_over = True
@@ -136,7 +134,6 @@ class Connection(asyncio.Protocol):
 
     def _break(self, cause: str) -> None:
         exchange, self.exchange = self.exchange, None
-        self._parser = None
         if not self.transport.is_closing():
             self.transport.abort()
         if exchange is not None and not exchange.is_over:

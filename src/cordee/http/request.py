@@ -22,8 +22,8 @@ SINGLE = frozenset(
         b"x-request-timeout",
     }
 )
-TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-HOST = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-_:[]")
+HOST = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-_:[]"
+PLAIN = HOST + b"/?&=%~!$'()*+,;@"  # RFC 3986, less the fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,66 +50,51 @@ class Rejection:
 class Request:
     """One request. `headers` has lower-case names; of a repeated one the values are joined, see RFC 9110, 5.3."""
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "path", "query", "target", "version")
+    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "path", "query", "version")
 
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
+    def __init__(self, method: bytes, version: str, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+        self.method = method
+        self.version = version
+        self.headers = headers
+        self.keep_alive = keep_alive
         self.path = b""
         self.query = b""
-        self.version = "1.1"
-        self.headers: dict[bytes, bytes] = {}
         self.body = b""
-        self.keep_alive = True
         self.caller: object = None  # whoever `Handler.admit` found
 
 
-def head_fault(request: Request, *, chunked: bool) -> Rejection | None:
-    """What is wrong with a complete head, if anything."""
+def head_fault(request: Request, target: bytes, limits: Limits) -> Rejection | None:
+    """What is wrong with a complete head, if anything. Sets the request's path and query."""
     headers = request.headers
+    if len(headers) > HEADERS_MAX:
+        return Rejection(431, f"more than {HEADERS_MAX} headers")
+    if sum(map(len, headers.values())) > limits.header_bytes_max:
+        return Rejection(431, f"the headers are longer than {limits.header_bytes_max} bytes")
     host = headers.get(b"host")
     if host is None:
         if request.version == "1.1":
             return Rejection(400, "the Host header is missing")
-    elif not host or not HOST.issuperset(host):
+    elif not host or host.translate(None, HOST):
         return Rejection(400, "the Host header is not a host")
-    encoding = headers.get(b"transfer-encoding")
-    if encoding is not None:
+    if b"transfer-encoding" in headers:
         if b"content-length" in headers:
             return Rejection(400, "Content-Length and Transfer-Encoding together are ambiguous")
-        if encoding.lower() != b"chunked" or not chunked or request.version != "1.1":
+        if headers[b"transfer-encoding"].lower() != b"chunked" or request.version != "1.1":
             return Rejection(501, "the only Transfer-Encoding understood is chunked, over HTTP/1.1")
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         return Rejection(415, "compressed request bodies are not accepted; send the JSON as it is")
-    expect = headers.get(b"expect")
-    if expect is not None and expect.lower() != b"100-continue":
+    if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         return Rejection(417, "the only Expect understood is 100-continue")
-    return target_fault(request)
+    return _split_target(request, target)
 
 
-def target_fault(request: Request) -> Rejection | None:
-    """Split the target into path and query; what is wrong with it, if anything."""
-    target = request.target
-    if len(target) > URL_BYTES_MAX:
-        return Rejection(414, f"the URL is longer than {URL_BYTES_MAX} bytes")
-    if not target.startswith(b"/"):
-        scheme, found, rest = target.partition(b"://")
-        authority, slash, path = rest.partition(b"/")
-        if not found or scheme.lower() not in (b"http", b"https") or authority != request.headers.get(b"host"):
-            return Rejection(400, "the request target is neither a path nor a URL of this host")
-        target = slash + path if slash else b"/"
-    if not target.isascii() or b"#" in target or b"\\" in target:
-        return Rejection(400, "the URL holds characters that must be percent-encoded")
-    request.path, _, request.query = target.partition(b"?")
-    return None
-
-
-def header_fault(name: bytes, value: bytes) -> Rejection | None:
-    """What is wrong with one header, if anything."""
-    if not name or not TOKEN.issuperset(name):
-        return Rejection(400, "a header name holds a character that is not allowed")
-    if b"\0" in value or b"\r" in value or b"\n" in value:
-        return Rejection(400, "a header value holds a control character")
+def repeated(headers: dict[bytes, bytes], name: bytes, value: bytes) -> Rejection | None:
+    """A header that came already comes again: join the two, or say why not."""
+    if name in SINGLE:
+        return Rejection(400, f"the header {name.decode()} may come only once")
+    if len(headers[name]) > JOINED_BYTES_MAX:
+        return Rejection(431, f"the header {name[:64].decode()} comes too often")
+    headers[name] += b", " + value
     return None
 
 
@@ -120,4 +105,20 @@ def length_fault(value: bytes) -> Rejection | None:
     return None
 
 
+def _split_target(request: Request, target: bytes) -> Rejection | None:
+    if len(target) > URL_BYTES_MAX:
+        return Rejection(414, f"the URL is longer than {URL_BYTES_MAX} bytes")
+    if not target.startswith(b"/"):
+        scheme, found, rest = target.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        if not found or scheme.lower() not in (b"http", b"https") or authority != request.headers.get(b"host"):
+            return Rejection(400, "the request target is neither a path nor a URL of this host")
+        target = slash + path if slash else b"/"
+    if target.translate(None, PLAIN):
+        return Rejection(400, "the URL holds characters that must be percent-encoded")
+    request.path, _, request.query = target.partition(b"?")
+    return None
+
+
+JOINED_BYTES_MAX = 8 * 1024  # of one header that comes several times
 LENGTH_DIGITS_MAX = 15  # a petabyte; the body limit comes long before

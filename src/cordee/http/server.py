@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from cordee.http.request import HEADERS_MAX, SINGLE, Limits, Rejection, Request, head_fault, header_fault, length_fault
+from cordee.http.request import Limits, Rejection, Request, head_fault, length_fault, repeated
 
 SWEEP_S = 1.0
 AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_ahead", "_body", "_body_bytes", "_exchange", "_fault", "_head_bytes", "_parser", "_request", "paused", "server",
+        "_ahead", "_body", "_body_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_parser", "_request", "_target", "paused", "server",
         "since_s", "state", "transport",
     )  # fmt: skip
 
@@ -163,7 +163,9 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._parser = httptools.HttpRequestParser(self)
-        self._request: Request = None  # type: ignore[assignment]  # set at the first byte of a message
+        self._request: Request = None  # type: ignore[assignment]  # set when a head is complete
+        self._headers: dict[bytes, bytes] = {}
+        self._target = b""
         self._body: bytes | list[bytes] = b""
         self._body_bytes = 0
         self._head_bytes = 0
@@ -226,62 +228,46 @@ class Connection(asyncio.Protocol):
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
-        self._request = Request()
-        self._body = b""
-        self._body_bytes = self._head_bytes = 0
+        self._headers = {}
+        self._target = b""
+        self._head_bytes = 0
         if self._exchange is None:
             self.state, self.since_s = HEAD, self.server.now_s
 
     def on_url(self, url: bytes) -> None:
-        self._request.target += url
+        self._target = self._target + url if self._target else url
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        if self._fault is not None:
-            return
-        headers = self._request.headers
+        # llhttp has checked that both hold nothing but what RFC 9110 allows.
         name = name.lower()
-        value = value or b""
-        self._head_bytes += len(name) + len(value)
-        fault = header_fault(name, value)
-        if fault is None and name in headers:
-            if name in SINGLE:
-                fault = Rejection(400, f"the header {name.decode()} may come only once")
-            else:
-                value = headers[name] + b", " + value
-        if fault is None and name == b"content-length":
-            fault = length_fault(value)
-        if len(headers) >= HEADERS_MAX or self._head_bytes > self.server.limits.header_bytes_max:
-            fault = Rejection(
-                431, f"more than {HEADERS_MAX} headers or {self.server.limits.header_bytes_max} bytes of them"
-            )
-        if fault is not None:
-            self._fault = fault
-        headers[name] = value
+        if name in self._headers:
+            self._fault = self._fault or repeated(self._headers, name, value or b"")
+        else:
+            self._headers[name] = value or b""
 
     def on_headers_complete(self) -> None:
-        if self._fault is not None:
-            return
-        request, parser = self._request, self._parser
-        request.method = parser.get_method()
-        request.version = parser.get_http_version()
-        request.keep_alive = parser.should_keep_alive()
-        headers = request.headers
-        chunked = b"transfer-encoding" in headers
-        fault = head_fault(request, chunked=chunked)
+        parser, headers, server = self._parser, self._headers, self.server
+        request = self._request = Request(
+            parser.get_method(), parser.get_http_version(), headers, parser.should_keep_alive()
+        )
+        self._body, self._body_bytes = b"", 0
+        fault = self._fault or head_fault(request, self._target, server.limits)
+        length = 0
+        if fault is None and b"content-length" in headers:
+            fault = length_fault(headers[b"content-length"])
+            if fault is None:
+                length = int(headers[b"content-length"])
+                if length > server.limits.body_bytes_max:
+                    fault = self._too_large()
         if fault is not None:
             self._fault = fault
             return
-        length = int(headers.get(b"content-length", b"0"))
-        if length > self.server.limits.body_bytes_max:
-            self._too_large()
-            return
-        refusal = self.server.handler.admit(request)
+        refusal = server.handler.admit(request)
         if refusal is not None:
             request.caller = refusal
-            if chunked or length > READ_ANYWAY_BYTES:
+            if length > READ_ANYWAY_BYTES or b"transfer-encoding" in headers:
                 self._fault = refusal
                 return
-        self._head_bytes = 0
         if self._exchange is None:
             self.state = BODY
         if b"expect" in headers:
@@ -292,7 +278,7 @@ class Connection(asyncio.Protocol):
             return
         self._body_bytes += len(body)
         if self._body_bytes > self.server.limits.body_bytes_max:
-            self._too_large()
+            self._fault = self._too_large()
         elif not self._body:
             self._body = body
         elif isinstance(self._body, list):
@@ -305,7 +291,7 @@ class Connection(asyncio.Protocol):
             return
         request, body = self._request, self._body
         request.body = b"".join(body) if isinstance(body, list) else body
-        self._body = b""
+        self._body, self._headers = b"", {}
         if self._exchange is None and not self._ahead:
             self._begin(request)
             return
@@ -337,8 +323,8 @@ class Connection(asyncio.Protocol):
         elif self._fault is not None:
             self._refuse(self._fault)
 
-    def _too_large(self) -> None:
-        self._fault = Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
+    def _too_large(self) -> Rejection:
+        return Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
 
     def _refuse_in_turn(self) -> None:
         """After the requests that came whole before it."""

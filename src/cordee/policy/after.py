@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cordee.domain.outcome import Why
+from cordee.domain.record import record
 from cordee.domain.replica import ReplicaKind
 
 BUSY_HOPS_MAX = 2  # a refusal before work may be passed on this often, then the call waits in the queue again
@@ -21,7 +22,7 @@ class AttemptRules:
     continuations_max: int = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """How the attempt ended. `busy`: refused before work. `ran`: it may have worked. `fault`: the work itself is wrong."""
 
@@ -31,7 +32,7 @@ class Ended:
     fault: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Again:
     """Try again. `elsewhere`: not at the same replica if there is another; `charged`: only if the budget allows."""
 
@@ -39,7 +40,7 @@ class Again:
     charged: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
     """The call fails."""
 

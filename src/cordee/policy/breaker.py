@@ -24,34 +24,31 @@ class BreakerRules:
 class Breaker:
     """One per replica and gateway."""
 
-    __slots__ = ("_failures", "_open_until_s", "_pause_s", "_probing", "_rules")
+    __slots__ = ("_failures", "_open_until_s", "_pause_s", "_probing", "_rules", "is_closed")
 
     def __init__(self, rules: BreakerRules) -> None:
         self._rules = rules
         self._failures = 0
         self._pause_s = 0.0
-        self._open_until_s: float | None = None
+        self._open_until_s = 0.0
         self._probing = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self._open_until_s is None
+        self.is_closed = True
 
     def ask(self, now: float) -> bool:
         """May an attempt go to this replica now?"""
-        if self._open_until_s is None:
+        if self.is_closed:
             return True
         return not self._probing and now >= self._open_until_s
 
     def began(self) -> None:
         """An attempt went out; if the breaker is open it is the probe."""
-        if self._open_until_s is not None:
+        if not self.is_closed:
             self._probing = True
 
     def succeeded(self) -> None:
         self._failures = 0
         self._pause_s = 0.0
-        self._open_until_s = None
+        self.is_closed = True
         self._probing = False
 
     def ended_neutrally(self) -> None:
@@ -61,11 +58,12 @@ class Breaker:
     def failed(self, now: float, noise: float) -> None:
         """`noise` in [0, 1) spreads the pause."""
         self._failures += 1
-        was_open = self._open_until_s is not None
+        was_open = not self.is_closed
         self._probing = False
         if not was_open and self._failures < self._rules.failures:
             return
         self._pause_s = min(
             self._rules.open_s_max, self._pause_s * 2 if was_open and self._pause_s else self._rules.open_s
         )
+        self.is_closed = False
         self._open_until_s = now + self._pause_s * (1 + JITTER * (2 * noise - 1))

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 
+from cordee.domain.record import record
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.policy.breaker import Breaker
 
 SCAN_MAX = 16  # replicas looked at one by one; above it two random candidates decide, so a decision costs the same
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Size:
     """What a call will occupy."""
 
@@ -28,11 +28,11 @@ class Size:
 
 
 class Replica:
-    """One replica as this gateway sees it."""
+    """One replica as this gateway sees it. `used` sequences and `tokens` are what is known to be there now: the last report
+    and what was sent since, or, where nothing is reported, what this gateway has there. Facts keep them; decisions read."""
 
     __slots__ = (
-        "_unseen", "_unseen_sequences", "_unseen_tokens", "breaker", "capacity", "exact", "fingerprint", "id", "kind", "load",
-        "mine", "mine_tokens", "ready", "sent",
+        "_unseen", "breaker", "capacity", "exact", "fingerprint", "id", "kind", "mine", "ready", "sent", "tokens", "used",
     )  # fmt: skip
 
     def __init__(
@@ -45,57 +45,48 @@ class Replica:
         self.breaker = breaker
         self.exact = exact
         self.ready = False
-        self.load = Load()
         self.mine = 0
-        self.mine_tokens = 0
+        self.used = 0
+        self.tokens = 0
         self.sent = 0
         self._unseen: deque[Size] = deque()
-        self._unseen_sequences = 0
-        self._unseen_tokens = 0
 
     def began(self, size: Size) -> None:
+        """A call of this gateway takes a seat here."""
         self.mine += size.sequences
-        self.mine_tokens += size.tokens
+        self.used += size.sequences
+        self.tokens += size.tokens
         if self.kind is ReplicaKind.LINK:
             self.sent += 1
             self._unseen.append(size)
-            self._unseen_sequences += size.sequences
-            self._unseen_tokens += size.tokens
 
     def left(self, size: Size) -> None:
+        """It gives the seat back. Of a replica that reports, the next report will say what that means."""
         self.mine -= size.sequences
-        self.mine_tokens -= size.tokens
+        if self.kind is ReplicaKind.HTTP:
+            self.used -= size.sequences
+            self.tokens -= size.tokens
 
     def reported(self, load: Load) -> None:
         """The replica's own word: it covers the first `load.seen` calls of this connection."""
-        self.load = load
         unseen = self._unseen
         while unseen and self.sent - len(unseen) < load.seen:
-            size = unseen.popleft()
-            self._unseen_sequences -= size.sequences
-            self._unseen_tokens -= size.tokens
+            unseen.popleft()
+        self.used = load.running + load.waiting
+        self.tokens = load.tokens
+        for size in unseen:
+            self.used += size.sequences
+            self.tokens += size.tokens
 
     def reconnected(self) -> None:
         """A new connection counts from zero."""
         self.sent = 0
         self._unseen.clear()
-        self._unseen_sequences = self._unseen_tokens = 0
-        self.load = Load()
-
-    @property
-    def sequences(self) -> int:
-        if self.kind is ReplicaKind.LINK:
-            return self.load.running + self.load.waiting + self._unseen_sequences
-        return self.mine
-
-    def has_room(self, size: Size) -> bool:
-        return self.sequences + size.sequences <= self.capacity.sequences
+        self.used = self.tokens = 0
 
     @property
     def score(self) -> float:
-        if self.kind is ReplicaKind.LINK:
-            return (self.load.tokens + self._unseen_tokens) / self.capacity.tokens
-        return self.mine_tokens / self.capacity.tokens
+        return self.tokens / self.capacity.tokens
 
 
 def pick(
@@ -138,15 +129,16 @@ def _least(
     best: Replica | None = None
     best_score = 0.0
     for replica in replicas:
+        capacity = replica.capacity
         if (
             not replica.ready
+            or (not overcommit and replica.used + size.sequences > capacity.sequences)
+            or not (replica.breaker.is_closed or replica.breaker.ask(now))
             or replica.id == avoid
             or (fingerprint and replica.fingerprint != fingerprint)
-            or not (overcommit or replica.has_room(size))
-            or not replica.breaker.ask(now)
         ):
             continue
-        score = replica.score
+        score = replica.tokens / capacity.tokens
         if best is None or score < best_score or (score == best_score and rng.random() < 0.5):
             best, best_score = replica, score
     return best

@@ -13,6 +13,7 @@ from random import Random
 
 from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
+from cordee.domain.record import record
 from cordee.policy.route import Replica, Size, pick
 
 DRAIN_WEIGHT = 0.1  # of one departure in the running mean gap between departures
@@ -45,21 +46,21 @@ class Ticket:
     accepted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seated:
     """The seat is taken on `replica` from now on; whoever holds it calls `replica.left(size)` once."""
 
     replica: Replica
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queued:
     """`position` counts those in front."""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Granted:
     """A ticket that waited has its seat, or its refusal."""
 
@@ -163,7 +164,8 @@ class Seats:
             found = self._regardless(ticket)
         if found is not None:  # at once, before the next in line is decided on
             found.began(ticket.size)
-            found.breaker.began()
+            if not found.breaker.is_closed:
+                found.breaker.began()
         return found
 
     def _mostly_open(self) -> bool:
@@ -174,7 +176,7 @@ class Seats:
     def _regardless(self, ticket: Ticket) -> Replica | None:
         able = [
             r for r in self.replicas
-            if r.ready and r.id != ticket.avoid and (ticket.accepted or r.has_room(ticket.size))
+            if r.ready and r.id != ticket.avoid and (ticket.accepted or r.used + ticket.size.sequences <= r.capacity.sequences)
             and (not ticket.fingerprint or r.fingerprint == ticket.fingerprint)
         ]  # fmt: skip
         return min(able, key=lambda r: r.score, default=None)

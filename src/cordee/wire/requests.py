@@ -7,10 +7,9 @@ refused too: a typing error must not pass in silence.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -64,7 +63,7 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ignore_eos: bool | None = None
     # accepted, without effect on the answer
     user: Label | None = None
-    metadata: Raw = Raw()
+    metadata: Raw | UnsetType = UNSET
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
     service_tier: Label | None = None
@@ -79,15 +78,15 @@ class ChatRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
     # would change the answer: refused by our own workers, forwarded to servers that may know them
-    tools: Raw = Raw()
-    tool_choice: Raw = Raw()
-    functions: Raw = Raw()
-    function_call: Raw = Raw()
-    response_format: Raw = Raw()
-    modalities: Raw = Raw()
-    audio: Raw = Raw()
-    prediction: Raw = Raw()
-    web_search_options: Raw = Raw()
+    tools: Raw | UnsetType = UNSET
+    tool_choice: Raw | UnsetType = UNSET
+    functions: Raw | UnsetType = UNSET
+    function_call: Raw | UnsetType = UNSET
+    response_format: Raw | UnsetType = UNSET
+    modalities: Raw | UnsetType = UNSET
+    audio: Raw | UnsetType = UNSET
+    prediction: Raw | UnsetType = UNSET
+    web_search_options: Raw | UnsetType = UNSET
     # hints
     parallel_tool_calls: bool | None = None
     reasoning_effort: Label | None = None
@@ -106,9 +105,5 @@ class CompletionRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_onl
     suffix: str | None = None
 
 
-def _names(of: type[Struct]) -> re.Pattern[bytes]:
-    return re.compile(rb'"(' + b"|".join(name.encode() for name in of.__struct_fields__) + rb')"\s*:')
-
-
-CHAT, CHAT_NAMES = Decoder(ChatRequest), _names(ChatRequest)
-COMPLETION, COMPLETION_NAMES = Decoder(CompletionRequest), _names(CompletionRequest)
+CHAT = Decoder(ChatRequest)
+COMPLETION = Decoder(CompletionRequest)

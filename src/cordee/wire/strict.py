@@ -15,6 +15,9 @@ DEPTH_MAX = 64  # nested JSON schemas of tools stay well below
 _PATH = re.compile(r"^(?P<what>.*) - at `(?P<path>(?:key )?\$?[^`]*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEY = re.compile(rb'"([a-zA-Z_]+)"\s*:')
+_BACKSLASH = b"\\"
 _ESCAPED_ASCII = b"\\u00"
 _NOT_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', re.DOTALL)
 _ENGINE_INTERNALS = frozenset(
@@ -36,8 +39,8 @@ _ENGINE_INTERNALS = frozenset(
 )
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, names: re.Pattern[bytes]) -> T:
-    """The body as its type. `names` finds the keys the type knows. Raises Invalid."""
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The body as its type. Raises Invalid."""
     if not body:
         raise Invalid("the request body is empty; send a JSON object")
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX and depth(body) > DEPTH_MAX:
@@ -48,7 +51,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, names: re.Pattern[byte
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the body is not valid JSON: {str(error)[:200]}") from None
-    _refuse_duplicates(body, names)
+    if may_repeat(body):
+        json.loads(body, object_pairs_hook=_unique)
     return value
 
 
@@ -64,12 +68,16 @@ def depth(body: bytes) -> int:
     return deepest
 
 
-def _refuse_duplicates(body: bytes, names: re.Pattern[bytes]) -> None:
-    """The last of two equal keys would win here and the first one elsewhere. Looking closely is slow, so it is done only
-    where a known name occurs twice at all, or might be written with escapes."""
-    found = names.findall(body)
-    if len(found) > len(set(found)) or _ESCAPED_ASCII in body:
-        json.loads(body, object_pairs_hook=_unique)
+def may_repeat(body: bytes) -> bool:
+    """Whether a top-level key may stand twice.
+
+    The last of two equal keys would win here and the first one elsewhere. Looking closely is slow, so it is done only where
+    something that reads like a top-level key occurs twice anywhere, or a key might be written with escapes.
+    """
+    if _BACKSLASH in body and _ESCAPED_ASCII in body:
+        return True
+    seen = _KEY.findall(body)
+    return any(seen.count(key.encode()) > 1 for key in _keys.decode(body))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

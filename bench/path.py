@@ -1,0 +1,130 @@
+"""What a forwarded request costs in this process alone: the whole path from bytes in to bytes out, with the sockets taken away.
+
+    .venv/bin/python bench/path.py [--profile] [--requests N]
+
+Question: where do the microseconds of a request go? Kernel time is not in it; bench/gateway measures that with real sockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import time
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from cordee.adapters.clock import LoopClock
+from cordee.adapters.upstreams import openai
+from cordee.domain.call import Deadlines
+from cordee.domain.caller import INFERENCE, Caller
+from cordee.flow.answer import Counts
+from cordee.flow.watch import Watch
+from cordee.gateway.front import Front
+from cordee.gateway.metrics import Metrics
+from cordee.gateway.roster import PoolRules, Roster
+from cordee.http import client
+from cordee.http.request import Limits
+from cordee.http.server import Connection, Server
+from cordee.policy.after import AttemptRules
+from cordee.policy.breaker import BreakerRules
+from cordee.policy.retry import RetryRules
+from cordee.policy.seats import SeatRules
+
+HERE = Path(__file__).parent
+ANSWER = b'{"id":"x","object":"chat.completion","created":1,"model":"mock-model","choices":[]}' + b" " * 400
+
+
+class Transport:
+    """A socket that takes everything and sends nothing."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.on_write = lambda data: None
+
+    def write(self, data: bytes) -> None:
+        self.written += 1
+        self.on_write(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Keys:
+    """One key, looked up the way the real directory does."""
+
+    def __init__(self) -> None:
+        from cordee.adapters.keyring import digest
+
+        self.digest = digest
+        self.callers = {digest(b"sk-bench"): Caller("bench", "bench", frozenset({INFERENCE}))}
+
+    def identify(self, key: bytes) -> Caller | None:
+        return self.callers.get(self.digest(key))
+
+
+async def run(requests: int, profile: bool) -> None:
+    loop = asyncio.get_running_loop()
+    clock, rng, counts = LoopClock(loop), Random(1), Counts()
+    roster = Roster(PoolRules(SeatRules(), AttemptRules(), RetryRules(), BreakerRules(), 65536), clock, rng)
+    watch = Watch(clock, roster.pools.values())
+    front = Front(roster, Keys(), watch, Metrics(roster, watch, counts), counts, clock, rng, Deadlines())
+    server = Server(front, Limits())
+    pending: list[client.Connection] = []
+    for port in (1, 2):
+        upstream = openai.Server(f"http://127.0.0.1:{port}")
+        for _ in range(4):
+            transport = Transport()
+            connection = client.Connection(upstream._connections)
+            connection.connection_made(transport)  # type: ignore[arg-type]
+            transport.on_write = lambda data, connection=connection: pending.append(connection)
+            upstream._connections.keep(connection)
+        roster.serves(upstream.id, ["mock-model"], upstream, roster.breaker())
+    client_side = Connection(server)
+    out = Transport()
+    client_side.connection_made(out)  # type: ignore[arg-type]
+    body = (HERE / "gateway" / "body.json").read_bytes()
+    request = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:9200\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer sk-bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+
+    def many(count: int) -> float:
+        started = time.process_time()
+        for _ in range(count):
+            client_side.data_received(request)
+            pending.pop().data_received(response)
+        return (time.process_time() - started) / count * 1e6
+
+    many(2000)
+    assert out.written == 2000, "an answer is missing"
+    print(f"{min(many(requests // 5) for _ in range(5)):.2f} µs of user time per request (best of 5)")
+    if profile:
+        profiler = cProfile.Profile()
+        profiler.enable()
+        many(20_000)
+        profiler.disable()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--requests", type=int, default=50_000)
+    args = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(args.requests, args.profile))
+
+
+if __name__ == "__main__":
+    main()
