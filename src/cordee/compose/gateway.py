@@ -77,6 +77,7 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
     roster = Roster(_pool_rules(config, launch), clock, rng)
     watch = Watch(clock, roster.pools.values())
     metrics = Metrics(roster, watch, counts)
+    counts.takeover = metrics.takeover
     directory = FileDirectory(launch.data)
     limits = config.deadlines
     deadlines = Deadlines(limits.total_s, limits.first_token_s, limits.between_tokens_s)

@@ -20,14 +20,14 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the configuration file."""
 
 
-class Entry(Section):
+class Entry(Section, frozen=True):
     """One public address and the gateways behind it."""
 
     address: HostPort
     gateways_per_server: Annotated[int, Meta(ge=0, le=64)] = 1
 
 
-class Edge(Section):
+class Edge(Section, frozen=True):
     """Envoy in front of the gateways. Without it the first gateway of each kind takes the public address itself."""
 
     enabled: bool = True
@@ -36,7 +36,7 @@ class Edge(Section):
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
 
 
-class Deadlines(Section):
+class Deadlines(Section, frozen=True):
     """How long a call may take unless it says otherwise (header X-Request-Timeout, for the total)."""
 
     total_s: Positive = 600.0
@@ -44,14 +44,14 @@ class Deadlines(Section):
     between_tokens_s: Positive = 60.0
 
 
-class Queue(Section):
+class Queue(Section, frozen=True):
     """Calls that wait for a seat."""
 
     wait_s_max: Positive = 30.0
     calls_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 4096
 
 
-class Retry(Section):
+class Retry(Section, frozen=True):
     """Attempts before the first token, and takeovers after it."""
 
     attempts_max: Count = 3
@@ -60,7 +60,7 @@ class Retry(Section):
     budget_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 10.0
 
 
-class Breaker(Section):
+class Breaker(Section, frozen=True):
     """When a replica is left out, and when it is tried again."""
 
     failures: Count = 3
@@ -68,7 +68,7 @@ class Breaker(Section):
     open_s_max: Positive = 30.0
 
 
-class Gateway(Section):
+class Gateway(Section, frozen=True):
     """The front door."""
 
     body_bytes_max: Annotated[int, Meta(ge=1024, le=1 << 30)] = 8 * 1024 * 1024
@@ -82,7 +82,7 @@ class Gateway(Section):
     http_replica_calls_max: Annotated[int, Meta(ge=1, le=10_000_000)] = 65_536
 
 
-class Link(Section):
+class Link(Section, frozen=True):
     """The connection between a gateway and a worker."""
 
     transport: Literal["unix", "tls"] = "unix"
@@ -92,7 +92,7 @@ class Link(Section):
     phi: Annotated[float, Meta(ge=1, le=32)] = 8.0
 
 
-class Engine(Section):
+class Engine(Section, frozen=True):
     """One model in one process. See docs/engine.md for what each setting costs."""
 
     slots: Annotated[int, Meta(ge=1, le=256)] = 16
@@ -106,7 +106,7 @@ class Engine(Section):
     library: str = ""  # directory of libllama; "" takes the fetched one, else llama-cpp-python's
 
 
-class Oracle(Section):
+class Oracle(Section, frozen=True):
     """The engine whose token i is a function of (seed, i): for tests and rehearsals, and to try the platform without a model."""
 
     slots: Annotated[int, Meta(ge=1, le=100_000)] = 4096
@@ -115,13 +115,13 @@ class Oracle(Section):
     token_s: Annotated[float, Meta(ge=0, le=3600)] = 0.01
 
 
-class Worker(Section):
+class Worker(Section, frozen=True):
     """How many workers there are."""
 
     per_server: Count = 1
 
 
-class Supervisor(Section):
+class Supervisor(Section, frozen=True):
     """Restarting what died."""
 
     backoff_s: Positive = 0.1
@@ -131,7 +131,7 @@ class Supervisor(Section):
     stop_s: Positive = 35.0  # from SIGTERM to SIGKILL
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole tree."""
 
     servers: Annotated[int, Meta(ge=1, le=64)] = 2

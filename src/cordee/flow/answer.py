@@ -8,7 +8,7 @@ and none twice" true whatever the workers do.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cordee.domain.call import Call
@@ -42,20 +42,22 @@ class Sink(Protocol):
 
 
 class Counts:
-    """What happened to tokens that were not delivered, over all calls of a process."""
+    """What is counted over all calls of a process: tokens not delivered, and takeovers (`takeover` hears the call's id, how
+    long it took from the fault being seen to another replica's acceptance, and when that was)."""
 
-    __slots__ = ("late", "repeated")
+    __slots__ = ("late", "repeated", "takeover")
 
-    def __init__(self) -> None:
+    def __init__(self, takeover: Callable[[str, float, float], None] = lambda id, took_s, at_s: None) -> None:
         self.late = 0
         self.repeated = 0
+        self.takeover = takeover
 
 
 class Answer:
     """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
 
     __slots__ = (
-        "_counts", "_open", "attempt", "box", "call", "clock", "done", "first_s", "last_s", "outputs", "running", "sink",
+        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "outputs", "running", "sink",
         "slot", "started",
     )  # fmt: skip
 
@@ -68,6 +70,7 @@ class Answer:
         self.outputs: tuple[array[int], ...] = tuple(array("I") for _ in range(n)) if call.work is not None else ()
         self.done: set[int] = set()
         self.attempt = 0
+        self.broken_s: float | None = None  # when the attempt before this one was seen to break
         self.running: Running | None = None
         self.started = False
         self.slot = 0  # of the wheel that watches the deadlines
@@ -166,7 +169,12 @@ class Attempt:
         self._answer = answer
         self._number = number
 
-    def accepted(self) -> None: ...
+    def accepted(self) -> None:
+        answer = self._answer
+        if answer.broken_s is not None and answer.attempt == self._number:
+            now = answer.clock.now()
+            answer._counts.takeover(answer.call.id, now - answer.broken_s, now)
+            answer.broken_s = None
 
     def token(self, choice: int, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
         if self._answer.attempt == self._number:

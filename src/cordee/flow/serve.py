@@ -142,6 +142,7 @@ async def _pause(answer: Answer, pool: Pool, retry_after_s: float | None) -> Res
 
 def _after(broken: Broken, replica: Replica, answer: Answer, pool: Pool, trip: Trip) -> Again | Stop:
     ended = broken.ended
+    answer.broken_s = pool.clock.now()
     if ended.busy or ended.fault:
         replica.breaker.ended_neutrally()
     else:

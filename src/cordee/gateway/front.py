@@ -126,6 +126,10 @@ class Front:
         except Invalid as fault:
             self._metrics.rejected[fault.status] += 1
             exchange.answer(refusal(fault.status, fault.message, fault.param, fault.code))
+        except Exception:
+            log.exception("a request to %s met a mistake of ours", request.path)
+            self._metrics.rejected[500] += 1
+            exchange.answer(refusal(500, "an internal error ended this request; the log of this gateway says more"))
 
     def rejected(self, rejection: Rejection) -> HttpAnswer:
         self._metrics.rejected[rejection.status] += 1
@@ -272,6 +276,11 @@ class Front:
         except Invalid as fault:
             self._metrics.rejected[fault.status] += 1
             exchange.answer(refusal(fault.status, fault.message, fault.param, fault.code))
+            return
+        except Exception:
+            log.exception("a prompt could not be prepared")
+            self._metrics.rejected[500] += 1
+            exchange.answer(refusal(500, "an internal error ended this request; the log of this gateway says more"))
             return
         if exchange.is_open:
             go(work)

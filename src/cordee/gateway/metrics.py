@@ -5,6 +5,7 @@ Names follow Prometheus's conventions; every label has few values: models that e
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
 from cordee.gateway.roster import Roster
 
+log = logging.getLogger(__name__)
 CONTENT_TYPE = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -71,6 +73,7 @@ class Metrics:
         self._counts = counts
         self._models: dict[str, _ModelCounts] = {}
         self.rejected: Counter[int] = Counter()
+        self.takeovers = Histogram()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -91,6 +94,10 @@ class Metrics:
         if outcome.why is not None:
             counts.reasons[outcome.why.value] += 1
 
+    def takeover(self, call_id: str, took_s: float, at_s: float) -> None:
+        self.takeovers.note(took_s)
+        log.debug("takeover call=%s took_s=%.6f accepted_s=%.6f", call_id, took_s, at_s)
+
     def page(self) -> bytes:
         return generate_latest(self._registry)
 
@@ -102,6 +109,11 @@ class Metrics:
             "cordee_late_tokens", "Tokens that came for an attempt that had been given up, dropped.", self._counts.late
         )
         yield _counter("cordee_repeated_tokens", "Tokens that came twice, dropped.", self._counts.repeated)
+        takeovers = HistogramMetricFamily(
+            "cordee_takeover_seconds", "From a fault seen to another replica's acceptance."
+        )
+        takeovers.add_metric([], self.takeovers.buckets(), self.takeovers.total)
+        yield takeovers
         yield GaugeMetricFamily("cordee_calls_open", "Calls in flight.", value=len(self._watch.open))
         rejected = CounterMetricFamily(
             "cordee_requests_rejected", "Requests refused before they became calls.", labels=["status"]

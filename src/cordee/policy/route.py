@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from random import Random
+from typing import TYPE_CHECKING
 
 from cordee.domain.record import record
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.policy.breaker import Breaker
+
+if TYPE_CHECKING:
+    from random import Random
 
 SCAN_MAX = 16  # replicas looked at one by one; above it two random candidates decide, so a decision costs the same
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from random import Random
+from typing import TYPE_CHECKING
 
 from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.record import record
 from cordee.policy.route import Replica, Size, pick
+
+if TYPE_CHECKING:
+    from random import Random
 
 DRAIN_WEIGHT = 0.1  # of one departure in the running mean gap between departures
 RETRY_AFTER_S_MAX = 60.0

@@ -1,0 +1,44 @@
+# What one does with a clone. Each target first brings .venv, the model and llama.cpp's library up to date, which takes
+# no time when they are. `make -C DIR` works from anywhere.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+BOOTSTRAP := scripts/bootstrap
+ARGS ?=
+
+.PHONY: help up test check rehearse bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+up: ## install what is missing and start the platform; ARGS="--web 0.0.0.0:80 …" is passed on
+	@$(BOOTSTRAP) run
+	@exec $(BIN)/cordee up $(ARGS)
+
+check: ## format, lint, types, layers, fast tests: under a minute
+	@$(BOOTSTRAP) check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not e2e and not rehearsal and not model" $(ARGS)
+
+test: ## every test but the rehearsals, with the real model and real processes
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m pytest -m "not rehearsal" $(ARGS)
+
+rehearse: ## the long rehearsals of what must survive
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m pytest -m rehearsal $(ARGS)
+
+bench: ## the measurements, side by side with their peers; results go to bench/results
+	@$(BOOTSTRAP) test
+	bench/run $(ARGS)
+
+lock: ## resolve requirements*.in anew into requirements*.lock, with hashes
+	scripts/lock
+
+clean: ## remove what was built here; data and downloads stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +

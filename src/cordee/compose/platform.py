@@ -1,0 +1,236 @@
+"""What `cordee up` does: look first, then start, then stay until the end.
+
+Everything that can be known beforehand is checked before the first process starts, so that a failure is one message with its
+cure and leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from cordee.adapters import envoy, kernels_fetch, models, pki
+from cordee.adapters.keyring import KeysError
+from cordee.adapters.keys import admin_key, ensure_admin_key
+from cordee.adapters.model_sources import ModelError
+from cordee.compose.layout import Ground, lay_out
+from cordee.config.load import cache_dir
+from cordee.config.tree import Config, Entry
+from cordee.kernels import library
+from cordee.supervisor.addresses import AddressError, Resolved, check_free, resolve, socket_dir
+from cordee.supervisor.asking import CONTROL
+from cordee.supervisor.claim import Claim, ClaimError
+from cordee.supervisor.display import Display
+from cordee.supervisor.events import Event, Listener
+from cordee.supervisor.lines import Lines
+from cordee.supervisor.supervise import Platform, Supervisor
+
+USAGE = 2  # exit status: something that was asked for cannot be
+FAILED = 1
+
+# What a child may know of the environment. Settings are not among it: they stand resolved in its configuration file, and a
+# variable would overrule what was said on the command line.
+PASSED_ON = frozenset(
+    {"PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "CORDEE_ADMIN_KEY", "CORDEE_CACHE"}
+    | {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}  # where an own build of the kernels finds its libraries and devices
+)
+PASSED_ON_PREFIXES = ("LC_", "XDG_")
+EDGE_PASSED_ON = frozenset({"PATH", "LANG", "TZ", "TMPDIR"})
+
+
+class CannotStartError(Exception):
+    """The platform cannot start; the message says why and what to do. `code`: the exit status."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found to be usable."""
+
+    model: str
+    model_name: str
+    envoy: Path | None
+    web: Resolved | None
+    mobile: Resolved | None
+
+
+def run(config: Config, data: Path, environ: Mapping[str, str] = os.environ) -> int:
+    """Start everything, and return the exit status when everything has ended."""
+    try:
+        claim = Claim.take(data)
+    except ClaimError as error:
+        return _complain(str(error), FAILED)
+    try:
+        leftovers = claim.end_leftovers()
+        platform = _prepare(config, claim, environ)
+        return asyncio.run(_supervise(config, platform, claim, leftovers))
+    except CannotStartError as error:
+        return _complain(str(error), error.code)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _complain(
+            f"{error.strerror}{where}: free some space, or make {data} writable for this user, or choose another "
+            "directory with --data DIR",
+            FAILED,
+        )
+    finally:
+        claim.release()
+
+
+def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platform:
+    """Check, write down, lay out. Raises CannotStartError, OSError."""
+    data = claim.data
+    try:
+        checked = _check(config, environ)
+        key = ensure_admin_key(data)
+        admin_key(data, environ)  # one that cannot be used is said now, not by every gateway
+        if config.link.transport == "tls":
+            pki.ensure(data)
+        sockets = socket_dir(claim.run, data, environ.get("XDG_RUNTIME_DIR"))
+        _sweep(sockets)
+        config_file = claim.run / "config.json"
+        _write_private(config_file, msgspec.json.format(msgspec.json.encode(config), indent=2))
+        ground = Ground(
+            data=data,
+            sockets=sockets,
+            config_file=config_file,
+            model=checked.model,
+            model_name=checked.model_name,
+            envoy=checked.envoy,
+            web=checked.web,
+            mobile=checked.mobile,
+            cores=sorted(os.sched_getaffinity(0)),
+            descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+            environment={**_passed_on(environ), "CORDEE_CONTROL": str(sockets / CONTROL), "PYTHONUNBUFFERED": "1"},
+            edge_environment={name: value for name, value in environ.items() if name in EDGE_PASSED_ON},
+        )
+        specs = lay_out(config, ground)
+    except AddressError as error:
+        raise CannotStartError(str(error), FAILED) from error
+    except (KeysError, ModelError, pki.PkiError, envoy.EnvoyMissingError) as error:
+        raise CannotStartError(str(error), FAILED) from error
+    return Platform(
+        specs=specs,
+        model=checked.model_name,
+        web=checked.web,
+        mobile=checked.mobile,
+        edge_admin=ground.edge_admin if checked.envoy is not None else None,
+        control=sockets / CONTROL,
+        key=key,
+        backoff_s=config.supervisor.backoff_s,
+        backoff_s_max=config.supervisor.backoff_s_max,
+        deaths_max=config.supervisor.deaths_max,
+        window_s=config.supervisor.window_s,
+        stop_s=config.supervisor.stop_s,
+    )
+
+
+def _check(config: Config, environ: Mapping[str, str]) -> _Checked:
+    if not config.web.gateways_per_server + config.mobile.gateways_per_server:
+        raise CannotStartError(
+            "web.gateways_per_server and mobile.gateways_per_server are both 0: nobody could be served; set one of them to "
+            "1 or more",
+            USAGE,
+        )
+    web = _public(config.web, "--web", needed=config.edge.enabled)
+    mobile = _public(config.mobile, "--mobile", needed=config.edge.enabled)
+    cache = cache_dir(environ)
+    model = models.verify(config.model, cache)
+    if model.path is not None and not _kernels(config, cache):
+        raise CannotStartError(
+            "llama.cpp's library is not on this machine: fetch it with `cordee models pull`, set engine.library to a "
+            "directory that holds it, or try the platform without a model: --model oracle",
+            FAILED,
+        )
+    by_path = model.path is not None and Path(config.model).expanduser().absolute() == model.path
+    return _Checked(
+        model=str(model.path) if by_path else config.model,
+        model_name=model.name,
+        envoy=envoy.binary(config.edge.binary) if config.edge.enabled else None,
+        web=web,
+        mobile=mobile,
+    )
+
+
+def _public(entry: Entry, option: str, *, needed: bool) -> Resolved | None:
+    if not needed and not entry.gateways_per_server:
+        return None
+    address = resolve(entry.address, option)
+    check_free(address, option)
+    return address
+
+
+def _kernels(config: Config, cache: Path) -> bool:
+    if config.engine.library:
+        return library.has_library(Path(config.engine.library).expanduser())
+    return kernels_fetch.locate(cache) is not None or library.installed_directory() is not None
+
+
+def _passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: v for name, v in environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)}
+
+
+def _sweep(sockets: Path) -> None:
+    """Sockets of a platform that was killed: we hold the lock, so nobody uses them."""
+    for stale in sockets.glob("*.sock"):
+        stale.unlink(missing_ok=True)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    new = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    new.replace(path)
+
+
+async def _supervise(config: Config, platform: Platform, claim: Claim, leftovers: list[int]) -> int:
+    shown: Display | None = Display(Console()) if sys.stdout.isatty() else None
+    listener: Listener = shown if shown is not None else Lines(sys.stdout, config.log_level)
+    for pid in leftovers:
+        listener(Event("ended-leftover", detail=(("pid", pid),)))
+    supervisor = Supervisor(platform, claim, os.getpid(), listener)
+    _hear_signals(supervisor)
+    if shown is None:
+        listener(_addresses(platform))
+        await supervisor.run()
+    else:
+        await shown.during(supervisor)
+    failure = supervisor.failure
+    if failure is not None:
+        return _complain(failure.message, failure.code)
+    return 0
+
+
+def _hear_signals(supervisor: Supervisor) -> None:
+    """The first signal ends things in order, a second Ctrl-C at once."""
+
+    def interrupted() -> None:
+        supervisor.kill() if supervisor.stopping else supervisor.stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    for which in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(which, supervisor.stop)
+
+
+def _addresses(platform: Platform) -> Event:
+    web, mobile = (f"http://{at.reachable.text}/v1" if at else "" for at in (platform.web, platform.mobile))
+    facts = (("web", web), ("mobile", mobile), ("model", platform.model), ("key", platform.key), ("pid", os.getpid()))
+    return Event("starting", detail=tuple((name, value) for name, value in facts if value))
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"cordee: {message}", file=sys.stderr, flush=True)
+    return code

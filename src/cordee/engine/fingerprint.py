@@ -1,0 +1,24 @@
+"""Which replicas may continue each other's answers: a hash of everything that the next token depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+VERSION = 1  # of our own sampling: raise it when the same logits would give another token
+LENGTH = 32  # hexadecimal digits: 128 bits, beyond any chance of meeting
+
+
+def fingerprint(parts: Mapping[str, object]) -> str:
+    """A name for these parts; their order does not count."""
+    digest = hashlib.sha256(f"sampling={VERSION}\n".encode())
+    for key in sorted(parts):
+        digest.update(f"{key}={parts[key]!r}\n".encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

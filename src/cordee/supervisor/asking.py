@@ -1,0 +1,66 @@
+"""The other end of the control socket, for commands: blocking, with a time-out."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+from cordee.supervisor.addresses import AddressError, socket_dir
+from cordee.supervisor.status import Status, StatusWanted, StopWanted, read_status, write
+
+CONTROL = "control.sock"
+ANSWER_S = 5.0  # the supervisor does nothing but answer; longer is a stopped one
+READ_BYTES = 65536
+
+
+class NotRunningError(Exception):
+    """No platform runs for this data directory, or it does not answer; the message says what to do."""
+
+
+def control_path(data: Path) -> Path:
+    """Where the platform of `data` listens. Raises AddressError when no path is short enough."""
+    return socket_dir(data / "run", data, os.environ.get("XDG_RUNTIME_DIR")) / CONTROL
+
+
+def ask_status(data: Path) -> Status:
+    """Raises NotRunningError."""
+    with _connect(data) as connection:
+        return _first_answer(connection, StatusWanted(), data)
+
+
+def ask_stop(data: Path, wait_s: float) -> Status:
+    """Ask everything to end and wait until it has; returns how it was. Raises NotRunningError, TimeoutError."""
+    with _connect(data) as connection:
+        status = _first_answer(connection, StopWanted(), data)
+        connection.settimeout(wait_s)
+        while connection.recv(READ_BYTES):
+            pass
+    return status
+
+
+def _connect(data: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(ANSWER_S)
+    try:
+        connection.connect(os.fspath(control_path(data)))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        connection.close()
+        raise NotRunningError(f"nothing runs for {data}: start it with `cordee up --data {data}`") from error
+    except (OSError, AddressError) as error:
+        connection.close()
+        raise NotRunningError(f"the platform of {data} cannot be asked: {error}") from error
+    return connection
+
+
+def _first_answer(connection: socket.socket, question: StatusWanted | StopWanted, data: Path) -> Status:
+    try:
+        connection.sendall(write(question))
+        with connection.makefile("rb") as answers:
+            return read_status(answers.readline())
+    except (OSError, msgspec.DecodeError) as error:
+        raise NotRunningError(
+            f"the supervisor of {data} does not answer within {ANSWER_S:g} s ({error}); see whether it is stopped"
+        ) from error

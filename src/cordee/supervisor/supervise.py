@@ -1,0 +1,229 @@
+"""All processes of one host together: started at once, ready when all are, ended in the order in which nothing is lost.
+
+The order of the end: gateways first, for they finish the streams of their clients with the help of the workers; then the
+workers, which have nothing left to do; then the edge, through which the streams went. Whatever has not ended after
+`stop_s` is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cordee.adapters.processes import trim_log
+from cordee.policy.restart import Restart
+from cordee.supervisor.addresses import Resolved
+from cordee.supervisor.claim import Claim
+from cordee.supervisor.control import Control
+from cordee.supervisor.events import Event, Listener
+from cordee.supervisor.probe import EdgeHealth, probe_edge, serves
+from cordee.supervisor.status import Overall, ProcessStatus, Report, Role, Status
+from cordee.supervisor.watched import USAGE_ERROR, Spec, Watched
+
+STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker",), ("edge",))
+TICK_STARTING_S = 0.1  # until ready: somebody is waiting
+TICK_S = 1.0
+LOGS_CHECKED_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What is to run. `web` and `mobile` are where clients come in, None where no gateway of that kind is.
+    `edge_admin` is Envoy's own socket, None without an edge. Times in seconds, from the configuration."""
+
+    specs: tuple[Spec, ...]
+    model: str
+    web: Resolved | None
+    mobile: Resolved | None
+    edge_admin: Path | None
+    control: Path
+    key: Path
+    backoff_s: float
+    backoff_s_max: float
+    deaths_max: int
+    window_s: float
+    stop_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the platform could not come up, and the exit status that says so."""
+
+    message: str
+    code: int
+
+
+class Supervisor:
+    """Runs a Platform. `listener` hears every event; `failure` says why it could not come up, if so."""
+
+    def __init__(self, platform: Platform, claim: Claim, pid: int, listener: Listener) -> None:
+        self._platform = platform
+        self._claim = claim
+        self._pid = pid
+        self._listener = listener
+        self._began_s = 0.0
+        self._was_ready = False
+        self._serves = False
+        self._stop = asyncio.Event()
+        self._ended = asyncio.Event()
+        self.failure: Failure | None = None
+        self._control = Control(platform.control, self._reported, self.status, self.stop, self._ended)
+        self._written: tuple[int, ...] = ()
+        self._watched = {spec.name: self._watch(spec) for spec in platform.specs}
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Begin the end, in order. Idempotent."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._listener(Event("stopping"))
+
+    def kill(self) -> None:
+        """End everything now, whatever is lost."""
+        self.stop()
+        self._listener(Event("killing", level=logging.WARNING))
+        for watched in self._watched.values():
+            watched.kill()
+
+    async def run(self) -> None:
+        """Until everything has ended. Raises OSError when the control socket cannot be made."""
+        self._began_s = _now()
+        await self._control.open()
+        lives = {name: asyncio.create_task(watched.run(), name=name) for name, watched in self._watched.items()}
+        tending = asyncio.create_task(self._tend(), name="tend")
+        try:
+            await self._stop.wait()
+            for roles in STOP_ORDER:
+                await self._end([name for name, one in self._watched.items() if one.spec.role in roles], lives)
+        finally:
+            tending.cancel()
+            for watched in self._watched.values():  # nothing, unless something above went wrong
+                watched.kill()
+            await asyncio.gather(*lives.values(), return_exceptions=True)
+            self._listener(Event("stopped"))
+            self._ended.set()
+            self._control.close()
+
+    def status(self) -> Status:
+        now, platform = _now(), self._platform
+        own = ProcessStatus(
+            server=0,
+            role="supervisor",
+            name="supervisor",
+            pid=self._pid,
+            address=f"unix:{platform.control}",
+            state="draining" if self.stopping else "ready",
+            processor="any",
+            uptime_s=round(now - self._began_s, 1),
+        )
+        return Status(
+            state=self._overall(),
+            data=str(self._claim.data),
+            model=platform.model,
+            web=_base(platform.web),
+            mobile=_base(platform.mobile),
+            key=str(platform.key),
+            uptime_s=own.uptime_s,
+            processes=[own, *(watched.status(now) for watched in self._watched.values())],
+        )
+
+    def _overall(self) -> Overall:
+        if self.stopping:
+            return "stopping"
+        whole = self._serves and all(watched.state == "ready" for watched in self._watched.values())
+        return "ready" if whole else "degraded" if self._was_ready else "starting"
+
+    def _watch(self, spec: Spec) -> Watched:
+        platform = self._platform
+        restart = Restart(platform.backoff_s, platform.backoff_s_max, platform.deaths_max, platform.window_s)
+        return Watched(spec, restart, self._listener, self._changed)
+
+    def _changed(self) -> None:
+        pids = tuple(watched.pid for watched in self._watched.values() if watched.pid)
+        if pids != self._written:  # reports come many times a second, births and deaths do not
+            self._written = pids
+            self._claim.write_down(pids)
+        if not self._was_ready and not self.stopping:
+            self._fail_if_hopeless()
+
+    def _reported(self, report: Report) -> None:
+        watched = self._watched.get(report.name)
+        if watched is not None:
+            watched.note(report, _now())
+
+    def _fail_if_hopeless(self) -> None:
+        hopeless = next((watched for watched in self._watched.values() if watched.hopeless), None)
+        if hopeless is not None:
+            code = USAGE_ERROR if hopeless.exit_status == USAGE_ERROR else 1
+            self.failure = Failure(_obituary(hopeless), code)
+            self.stop()
+
+    async def _tend(self) -> None:
+        """What has to be looked at now and then."""
+        logs_checked_s = _now()
+        while True:
+            await self._look()
+            if _now() - logs_checked_s > LOGS_CHECKED_EVERY_S:
+                logs_checked_s = _now()
+                for watched in self._watched.values():
+                    trim_log(watched.spec.program.log)
+            await asyncio.sleep(TICK_S if self._was_ready else TICK_STARTING_S)
+
+    async def _look(self) -> None:
+        for watched in self._watched.values():
+            watched.check_silence(_now())
+        platform = self._platform
+        if platform.edge_admin is not None and platform.web is not None and platform.mobile is not None:
+            health = await probe_edge(platform.web, platform.mobile, platform.edge_admin)
+            self._serves = health.serves
+            self._note_edge(health)
+        else:
+            addresses = [one for one in (platform.web, platform.mobile) if one is not None]
+            self._serves = all([await serves(address.reachable) for address in addresses])
+        if not self._was_ready and self._overall() == "ready":
+            self._was_ready = True
+            self._listener(Event("all-ready", detail=(("after_s", _now() - self._began_s),)))
+
+    def _note_edge(self, health: EdgeHealth) -> None:
+        load = {} if health.open_calls is None else {"open": health.open_calls}
+        for watched in self._watched.values():
+            if watched.spec.role == "edge":
+                watched.probed(ready=health.answers, load=load, now=_now())
+
+    async def _end(self, names: Sequence[str], lives: dict[str, asyncio.Task[None]]) -> None:
+        for name in names:
+            self._watched[name].terminate()
+        tasks = [lives[name] for name in names]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._platform.stop_s)
+        for name in names:
+            if lives[name] in late:
+                after = (("after_s", self._platform.stop_s),)
+                self._listener(Event("killing", name, after, logging.WARNING))
+                self._watched[name].kill()
+        await asyncio.wait(tasks)
+
+
+def _base(address: Resolved | None) -> str:
+    return f"http://{address.reachable.text}/v1" if address is not None else ""
+
+
+def _obituary(watched: Watched) -> str:
+    spec = watched.spec
+    words = watched.last_words()
+    said = "its last lines:\n" + "\n".join(f"    {line}" for line in words) if words else "it wrote nothing"
+    return (
+        f"{spec.name} ended {watched.deaths} times with exit status {watched.exit_status} before it was ready; {said}\n"
+        f"The whole log: {spec.program.log}"
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

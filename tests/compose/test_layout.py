@@ -1,0 +1,110 @@
+"""From the configuration to command lines: names, addresses, processors, replicas."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace as change
+
+from cordee.compose.layout import Ground, lay_out, seats
+from cordee.config.tree import Config, Entry, Link, Worker
+from cordee.supervisor.addresses import resolve
+from cordee.supervisor.watched import Spec
+
+CONFIG = Config()
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    (tmp_path / "run").mkdir()
+    return Ground(
+        data=tmp_path,
+        sockets=tmp_path / "run",
+        config_file=tmp_path / "run" / "config.json",
+        model="m",
+        model_name="m",
+        envoy=Path("/bin/envoy"),
+        web=resolve("127.0.0.1:8000", "--web"),
+        mobile=resolve("127.0.0.1:8100", "--mobile"),
+        cores=(0, 1),
+        descriptors_max=20_000,
+        environment={"PATH": "/bin", "CORDEE_ADMIN_KEY": "secret"},
+        edge_environment={"PATH": "/bin"},
+    )
+
+
+def by_name(specs: tuple[Spec, ...]) -> dict[str, Spec]:
+    return {spec.name: spec for spec in specs}
+
+
+def option(spec: Spec, name: str) -> list[str]:
+    argv = spec.program.argv
+    return [argv[i + 1] for i, word in enumerate(argv) if word == name]
+
+
+def test_the_default_is_two_servers_of_three_and_an_edge(ground: Ground) -> None:
+    specs = lay_out(CONFIG, ground)
+    assert [spec.name for spec in specs] == ["worker-1", "worker-2", "web-1", "web-2", "mobile-1", "mobile-2", "edge"]
+    assert [spec.server for spec in specs] == [1, 2, 1, 2, 1, 2, 0]
+    assert [spec.processor for spec in specs[:3]] == ["P1 → core 0", "P2 → core 1", "P3 → core 0"]
+    assert specs[-1].program.cores is None
+
+
+def test_every_gateway_knows_every_worker_and_how_many_share_them(ground: Ground) -> None:
+    specs = by_name(lay_out(CONFIG, ground))
+    for name in ("web-1", "web-2", "mobile-1", "mobile-2"):
+        assert option(specs[name], "--replica") == [specs["worker-1"].address, specs["worker-2"].address]
+        assert option(specs[name], "--gateways") == ["4"]
+        assert option(specs[name], "--kind") == [name.split("-")[0]]
+        assert option(specs[name], "--listen") == [specs[name].address]
+    assert specs["worker-1"].address == f"unix:{ground.sockets}/worker-1.sock"
+
+
+def test_workers_listen_with_tls_where_the_link_asks_for_it(ground: Ground) -> None:
+    specs = by_name(lay_out(change(CONFIG, link=Link(transport="tls")), ground))
+    assert specs["worker-1"].address.startswith("tls://127.0.0.1:")
+    assert option(specs["web-1"], "--replica")[0] == specs["worker-1"].address
+
+
+def test_addresses_are_private_distinct_and_stable(ground: Ground) -> None:
+    specs = lay_out(CONFIG, ground)
+    assert len({spec.address for spec in specs}) == len(specs)
+    assert all(spec.address.startswith("127.0.0.1:") for spec in specs if spec.role in ("web", "mobile"))
+    assert [spec.address for spec in specs] == [spec.address for spec in lay_out(CONFIG, ground)]
+
+
+def test_more_of_a_kind_get_numbers_and_lie_on_different_processors() -> None:
+    config = change(CONFIG, worker=Worker(per_server=2), web=Entry(address="127.0.0.1:1", gateways_per_server=2))
+    names = [seat.name for seat in seats(config)]
+    assert names == [
+        *("worker-1", "worker-2", "worker-1-2", "worker-2-2"),
+        *("web-1", "web-2", "web-1-2", "web-2-2"),
+        *("mobile-1", "mobile-2"),
+    ]
+
+
+def test_without_an_edge_the_first_gateway_of_each_kind_takes_the_public_address(ground: Ground) -> None:
+    specs = by_name(lay_out(CONFIG, replace(ground, envoy=None)))
+    assert specs["web-1"].address == "127.0.0.1:8000"
+    assert specs["mobile-1"].address == "127.0.0.1:8100"
+    assert specs["web-2"].address not in ("127.0.0.1:8000", "127.0.0.1:8100")
+    assert "edge" not in specs
+
+
+def test_no_key_is_on_a_command_line_or_in_the_edges_environment(ground: Ground) -> None:
+    for spec in lay_out(CONFIG, ground):
+        assert "secret" not in " ".join(spec.program.argv)
+        assert ("CORDEE_ADMIN_KEY" in spec.program.environment) is (spec.role != "edge")
+
+
+def test_the_edge_takes_no_more_connections_than_it_has_descriptors_for(ground: Ground) -> None:
+    lay_out(CONFIG, replace(ground, descriptors_max=1256))
+    edge = json.loads(ground.edge_config.read_text())
+    limits = edge["overload_manager"]["resource_monitors"][0]["typed_config"]
+    assert limits["max_active_downstream_connections"] == 500
+
+
+def test_the_working_directory_is_not_imported_from(ground: Ground) -> None:
+    for spec in lay_out(CONFIG, ground)[:-1]:
+        assert spec.program.argv[1:4] == ("-P", "-m", "cordee.cli")

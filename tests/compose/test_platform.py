@@ -1,0 +1,248 @@
+"""`cordee up`: what is said before anything starts, and the whole thing with the oracle engine."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cordee.adapters.processes import start_ticks
+from cordee.supervisor.addresses import private_ports
+
+CORDEE = (sys.executable, "-P", "-m", "cordee.cli")
+PATIENCE_S = 40.0
+
+
+def cordee(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CORDEE_")}
+    return subprocess.run(
+        [*CORDEE, *words], env=clean | environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+def free(seed: Path) -> tuple[str, str]:
+    web, mobile = private_ports(2, f"{seed} public")
+    return f"127.0.0.1:{web}", f"127.0.0.1:{mobile}"
+
+
+class Running:
+    """A platform in a process of its own, with its output in a file."""
+
+    def __init__(self, data: Path, *words: str) -> None:
+        self.data = data
+        self.web, self.mobile = free(data)
+        self.output = data.parent / "output"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CORDEE_")}
+        with self.output.open("wb") as output:
+            self.up = subprocess.Popen(
+                [*CORDEE, "up", "--data", str(data), "--web", self.web, "--mobile", self.mobile, "--model", "oracle", *words],
+                stdout=output, stderr=output, env=clean,
+            )  # fmt: skip
+
+    def until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while "ready" not in self.output.read_text().splitlines():
+            assert self.up.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.05)
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(cordee("status", "--json", "--data", str(self.data)).stdout)
+        return answer
+
+    def pids(self) -> dict[str, int]:
+        return {one["name"]: one["pid"] for one in self.status()["processes"] if one["pid"]}
+
+    def ask(self, address: str) -> int:
+        host, _, port = address.rpartition(":")
+        key = (self.data / "admin.key").read_text().strip()
+        with closing(http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)) as connection:
+            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            response = connection.getresponse()
+            response.read()
+            return response.status
+
+
+def gone(pids: dict[str, int], within_s: float) -> dict[str, int]:
+    """Those that still run when the time is over."""
+    born = {name: start_ticks(pid) for name, pid in pids.items()}
+    deadline = time.monotonic() + within_s
+    while True:
+        left = {n: pid for n, pid in pids.items() if start_ticks(pid) == born[n] is not None and not zombie(pid)}
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path / "data")
+    try:
+        running.until_ready()
+        yield running
+    finally:
+        if running.up.poll() is None:
+            running.up.send_signal(signal.SIGTERM)
+            try:
+                running.up.wait(PATIENCE_S)
+            finally:
+                running.up.kill()
+
+
+@pytest.mark.e2e
+def test_everything_is_told_survives_a_death_and_ends_cleanly(platform: Running) -> None:
+    status = platform.status()
+    assert status["state"] == "ready"
+    assert {(one["server"], one["role"]) for one in status["processes"]} == {
+        *((server, role) for server in (1, 2) for role in ("web", "mobile", "worker")),
+        *((0, "edge"), (0, "supervisor")),
+    }
+    for one in status["processes"]:
+        assert {"server", "role", "name", "pid", "address", "state", "model", "load"} <= set(one)
+        assert one["state"] == "ready"
+    assert platform.ask(platform.web) == 200
+    assert platform.ask(platform.mobile) == 200
+
+    key = (platform.data / "admin.key").read_text().strip()
+    assert key not in platform.output.read_text()
+    for pid in platform.pids().values():
+        assert key not in Path(f"/proc/{pid}/cmdline").read_text()
+
+    before = platform.pids()
+    for name in ("web-1", "web-2"):
+        os.kill(before[name], signal.SIGKILL)
+    assert platform.ask(platform.web) == 200
+    deadline = time.monotonic() + PATIENCE_S
+    while platform.status()["state"] != "ready":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert platform.pids()["web-1"] != before["web-1"]
+    assert platform.ask(platform.web) == 200
+
+    pids = platform.pids()
+    down = cordee("down", "--data", str(platform.data))
+    assert down.returncode == 0, down.stderr
+    assert platform.up.wait(PATIENCE_S) == 0
+    assert gone(pids, 1.0) == {}
+    assert cordee("status", "--data", str(platform.data)).returncode == 3
+
+
+@pytest.mark.e2e
+def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts(platform: Running) -> None:
+    pids = platform.pids()
+    os.kill(pids["worker-2"], signal.SIGSTOP)  # hears nothing until the next supervisor
+    platform.up.kill()
+    platform.up.wait()
+    assert set(gone({name: pid for name, pid in pids.items() if name != "worker-2"}, 10.0)) == set()
+    again = Running(platform.data)
+    try:
+        again.until_ready()
+        assert gone({"worker-2": pids["worker-2"]}, 1.0) == {}
+    finally:
+        again.up.send_signal(signal.SIGINT)
+        assert again.up.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.e2e
+def test_a_second_platform_of_the_same_directory_is_refused(platform: Running) -> None:
+    web, mobile = free(platform.data.parent / "other")
+    second = cordee("up", "--data", str(platform.data), "--model", "oracle", "--web", web, "--mobile", mobile)
+    assert second.returncode == 1
+    assert f"pid {platform.up.pid}" in second.stderr
+    assert platform.status()["state"] == "ready"
+
+
+@pytest.mark.e2e
+def test_without_an_edge_the_gateways_take_the_addresses(tmp_path: Path) -> None:
+    running = Running(tmp_path / "data", "--no-edge", "--servers", "1")
+    try:
+        running.until_ready()
+        assert sorted(running.pids()) == ["mobile-1", "supervisor", "web-1", "worker-1"]
+        assert running.ask(running.web) == 200
+        assert running.ask(running.mobile) == 200
+    finally:
+        running.up.send_signal(signal.SIGTERM)
+        assert running.up.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.e2e
+def test_a_process_that_cannot_start_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+    envoy = tmp_path / "not-envoy"
+    envoy.write_text("#!/bin/sh\necho the reason is written here; exit 1\n")
+    envoy.chmod(0o755)
+    (tmp_path / "cordee.toml").write_text(f'[edge]\nbinary = "{envoy}"\n')
+    running = Running(tmp_path / "data", "--config", str(tmp_path / "cordee.toml"))
+    assert running.up.wait(PATIENCE_S) == 1
+    output = running.output.read_text()
+    assert "the reason is written here" in output
+    assert gone({name: int(pid) for name, pid in re.findall(r"event=started name=(\S+) pid=(\d+)", output)}, 1.0) == {}
+
+
+def test_a_taken_port_is_named_with_the_option_that_changes_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        up = cordee("up", "--data", str(tmp_path), "--model", "oracle", "--web", address)
+    assert up.returncode == 1
+    assert f"cannot listen on {address}: another program listens there" in up.stderr
+    assert "--web HOST:PORT" in up.stderr
+    assert up.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--model", "no-such-model"), 1, "no-such-model"),
+        (("--model", "./absent.gguf"), 1, "absent.gguf"),
+        (("--servers", "0"), 2, "servers = 0"),
+        (("--web", "nonsense"), 2, "web.address"),
+        (("--config", "/no/such/file.toml"), 2, "/no/such/file.toml"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    web, mobile = free(tmp_path)
+    up = cordee(
+        "up",
+        "--data",
+        str(tmp_path / "data"),
+        "--mobile",
+        mobile,
+        *(() if "--web" in words else ("--web", web)),
+        *words,
+    )
+    assert up.returncode == code
+    assert said in up.stderr
+    assert "Traceback" not in up.stderr
+
+
+def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    up = cordee("up", "--data", str(tmp_path / "data"), "--model", "oracle")
+    assert up.returncode == 1
+    assert "--data DIR" in up.stderr
+
+
+def test_a_bad_admin_key_is_refused_without_being_shown(tmp_path: Path) -> None:
+    web, mobile = free(tmp_path)
+    words = ("up", "--data", str(tmp_path / "data"), "--model", "oracle", "--web", web, "--mobile", mobile)
+    up = cordee(*words, CORDEE_ADMIN_KEY="hidden\x01hidden")
+    assert up.returncode == 1
+    assert "CORDEE_ADMIN_KEY" in up.stderr
+    assert "hidden" not in up.stderr

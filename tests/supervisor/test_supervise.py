@@ -1,0 +1,206 @@
+"""The supervisor over real stand-in processes: ready, restarted, given up, ended in order."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cordee.adapters.processes import Program
+from cordee.supervisor.addresses import private_ports, resolve
+from cordee.supervisor.asking import NotRunningError, ask_status, ask_stop
+from cordee.supervisor.claim import Claim
+from cordee.supervisor.events import Event
+from cordee.supervisor.status import ProcessStatus, Role
+from cordee.supervisor.supervise import Platform, Supervisor
+from cordee.supervisor.watched import Spec
+
+pytestmark = pytest.mark.e2e
+
+STANDIN = Path(__file__).with_name("standin.py")
+PATIENCE_S = 20.0
+
+
+class Rehearsal:
+    """A supervisor over stand-ins named by role and by how they behave, and everything that it said."""
+
+    def __init__(self, data: Path, how: dict[str, str], stop_s: float = 5.0) -> None:
+        self.data = data
+        self.claim = Claim.take(data)
+        self.events: list[Event] = []
+        port = private_ports(1, str(data))[0]
+        control = self.claim.run / "control.sock"
+        environment = {"PATH": os.environ["PATH"], "CORDEE_CONTROL": str(control)}
+        specs = []
+        for name, behaviour in {**how, "web-1": f"http:{port}"}.items():
+            argv = (sys.executable, str(STANDIN), name, behaviour)
+            role: Role = "web" if name.startswith("web") else "worker"
+            program = Program(argv, environment, data / "log" / f"{name}.log")
+            specs.append(Spec(name, role, 1, f"address of {name}", program, "P1 → core 0", "m"))
+        self.platform = Platform(
+            specs=tuple(specs),
+            model="m",
+            web=resolve(f"127.0.0.1:{port}", "--web"),
+            mobile=None,
+            edge_admin=None,
+            control=control,
+            key=data / "admin.key",
+            backoff_s=0.05,
+            backoff_s_max=0.2,
+            deaths_max=4,
+            window_s=60.0,
+            stop_s=stop_s,
+        )
+
+    def run(self, play: Callable[[Supervisor], Awaitable[None]]) -> Supervisor:
+        """Run it, with `play` beside it; ends when `play` has ended it."""
+
+        async def both() -> Supervisor:
+            supervisor = Supervisor(self.platform, self.claim, os.getpid(), self.events.append)
+            async with asyncio.timeout(PATIENCE_S):
+                running = asyncio.create_task(supervisor.run())
+                await play(supervisor)
+                await running
+            return supervisor
+
+        try:
+            return asyncio.run(both())
+        finally:
+            self.claim.release()
+
+    def said(self, what: str) -> list[str]:
+        return [event.name for event in self.events if event.what == what]
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def born_again(supervisor: Supervisor, name: str, before: int) -> bool:
+    return process(supervisor, name).pid not in (0, before)
+
+
+def process(supervisor: Supervisor, name: str) -> ProcessStatus:
+    return next(one for one in supervisor.status().processes if one.name == name)
+
+
+def test_all_are_ready_and_end_gateways_first(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "", "worker-2": ""})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        status = await asyncio.to_thread(ask_status, tmp_path)
+        assert status.state == "ready"
+        assert [one.name for one in status.processes] == ["supervisor", "worker-1", "worker-2", "web-1"]
+        worker = status.processes[1]
+        assert (worker.role, worker.server, worker.state, worker.model, worker.load) == (
+            "worker",
+            1,
+            "ready",
+            "m",
+            {"open": 1},
+        )
+        assert os.getpgid(worker.pid) == worker.pid
+        supervisor.stop()
+
+    supervisor = rehearsal.run(play)
+    assert supervisor.failure is None
+    stopped = rehearsal.said("stopped")
+    assert stopped[0] == "web-1"
+    assert stopped[-1] == ""
+    assert not (tmp_path / "run" / "control.sock").exists()
+    with pytest.raises(NotRunningError, match="cordee up --data"):
+        ask_status(tmp_path)
+
+
+def test_who_dies_is_started_again_and_who_keeps_dying_is_given_up_while_the_rest_goes_on(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "", "worker-2": ""})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        for death in range(1, 4):
+            first = process(supervisor, "worker-1").pid
+            os.kill(first, signal.SIGKILL)
+            await rehearsal.until(partial(born_again, supervisor, "worker-1", first))
+            await rehearsal.until(lambda: process(supervisor, "worker-1").state == "ready")
+            assert process(supervisor, "worker-1").restarts == death
+        os.kill(process(supervisor, "worker-1").pid, signal.SIGKILL)
+        await rehearsal.until(lambda: process(supervisor, "worker-1").state == "failed")
+        status = supervisor.status()
+        assert status.state == "degraded"
+        assert process(supervisor, "worker-2").state == "ready"
+        await asyncio.to_thread(ask_stop, tmp_path, PATIENCE_S)
+
+    assert rehearsal.run(play).failure is None
+    assert rehearsal.said("given-up") == ["worker-1"]
+    assert "SIGKILL" in next(event for event in rehearsal.events if event.what == "died").line()
+
+
+def test_a_process_that_dies_at_every_start_ends_the_start_with_its_last_words(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "quick-death"})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: supervisor.stopping)
+
+    failure = rehearsal.run(play).failure
+    assert failure is not None
+    assert failure.code == 1
+    assert "worker-1 ended 3 times with exit status 1 before it was ready" in failure.message
+    assert "something is broken here" in failure.message
+    assert str(tmp_path / "log" / "worker-1.log") in failure.message
+
+
+def test_a_usage_error_is_not_tried_again(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "usage-error"})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: supervisor.stopping)
+
+    failure = rehearsal.run(play).failure
+    assert failure is not None
+    assert failure.code == 2
+    assert "there is no such model" in failure.message
+    assert rehearsal.said("started").count("worker-1") == 1
+
+
+def test_who_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "deaf"}, stop_s=0.3)
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        supervisor.stop()
+
+    rehearsal.run(play)
+    assert rehearsal.said("killing") == ["worker-1"]
+
+
+def test_a_second_request_kills_at_once(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "deaf"}, stop_s=60.0)
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        supervisor.stop()
+        supervisor.kill()
+
+    rehearsal.run(play)
+    assert "stopped" in [event.what for event in rehearsal.events]
+
+
+def test_garbage_on_the_control_socket_disturbs_nobody(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        for garbage in (b"\n", b"{}\n", b'{"kind":"shout"}\n', b"\xff\xfe\n", b"x" * 200_000, b'{"kind":"report"}\n'):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "run" / "control.sock")
+            writer.write(garbage)
+            assert await reader.read() == b""
+            writer.close()
+        assert (await asyncio.to_thread(ask_status, tmp_path)).state == "ready"
+        supervisor.stop()
+
+    rehearsal.run(play)
