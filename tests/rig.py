@@ -78,7 +78,7 @@ class Rig:
         """Until every gateway has all its workers."""
         wanted = len(self.workers) if replicas is None else replicas
         for number in range(len(self.ports)):
-            until(lambda number=number: self.ready_replicas(number) == wanted, f"{wanted} ready workers")  # type: ignore[misc]
+            until(lambda number=number: self.ready_replicas(number) == wanted, f"{wanted} ready workers")
 
     def ready_replicas(self, gateway: int = 0) -> int:
         lines = self.get("/metrics", gateway).splitlines()
@@ -143,7 +143,7 @@ class Rig:
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(  # noqa: S603  # our own command line
+            return subprocess.Popen(  # our own command line
                 [sys.executable, "-m", "cordee.cli", *command, "--data", str(self.directory), "--model", self.model],
                 env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory,
             )  # fmt: skip
