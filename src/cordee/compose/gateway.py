@@ -43,6 +43,11 @@ from cordee.policy.seats import SeatRules
 from cordee.wire.template import Template
 
 log = logging.getLogger(__name__)
+COLLECT_RARELY = (
+    50_000,
+    20,
+    100,
+)  # a call leaves no cycles behind, so there is little to find among thousands of streams
 REFRESH_S = 1.0  # a revoked key is refused at most this much later
 HEALTH_LOOKS = 3  # of the edge, after which it sends no more calls to a gateway that drains
 UPSTREAM_KEY = "CORDEE_REPLICA_KEY"  # sent to servers reached by URL
@@ -106,6 +111,7 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
             links.append(link)
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
+    gc.set_threshold(*COLLECT_RARELY)
     await stopping.wait()
 
     log.info("gateway %s drains %d calls", launch.name, len(watch.open))

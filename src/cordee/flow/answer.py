@@ -57,8 +57,8 @@ class Answer:
     """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
 
     __slots__ = (
-        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "outputs", "running", "sink",
-        "slot", "started",
+        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "outputs", "running",
+        "sink", "slot", "started",
     )  # fmt: skip
 
     def __init__(self, call: Call, sink: Sink, box: Mailbox[Fact], clock: Clock, counts: Counts) -> None:

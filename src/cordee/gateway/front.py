@@ -176,7 +176,7 @@ class Front:
     # -- calls
 
     def _chat(self, request: Request, exchange: Exchange, caller: Caller) -> None:
-        body = decode(requests.CHAT, request.body)
+        body = decode(requests.CHAT, request.body, requests.keys_in_messages)
         pool, model = self._pool(body.model)
         if model is None:
             self._forward(request, exchange, caller, pool, stream=bool(body.stream))
@@ -197,7 +197,7 @@ class Front:
         self._own(request, exchange, caller, pool, model, body, build, shape, aside=size > prepare.ASIDE_CHARS)
 
     def _completion(self, request: Request, exchange: Exchange, caller: Caller) -> None:
-        body = decode(requests.COMPLETION, request.body)
+        body = decode(requests.COMPLETION, request.body, requests.no_keys_below)
         pool, model = self._pool(body.model)
         if model is None:
             self._forward(request, exchange, caller, pool, stream=bool(body.stream))

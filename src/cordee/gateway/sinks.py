@@ -217,6 +217,7 @@ class ForwardSink:
         return True
 
     def complete(self) -> None:
+        self.answer = None  # no cycle stays behind for the collector to find
         if self._begun:
             self._exchange.end()
         else:
@@ -225,6 +226,7 @@ class ForwardSink:
             self._exchange.answer(HttpAnswer(self.status, self._headers + self._head, body))
 
     def fail(self, status: int, body: bytes, headers: bytes) -> None:
+        self.answer = None
         if self._begun:
             self._exchange.write(error_event(body))
             self._exchange.end()
@@ -235,6 +237,7 @@ class ForwardSink:
 
     def gone(self) -> None:
         self._box.post(GONE)
+        self.answer = None
 
     def writable(self) -> None:
         running = self.answer.running if self.answer is not None else None

@@ -63,13 +63,11 @@ class Request:
         self.caller: object = None  # whoever `Handler.admit` found
 
 
-def head_fault(request: Request, target: bytes, limits: Limits) -> Rejection | None:
+def head_fault(request: Request, target: bytes) -> Rejection | None:
     """What is wrong with a complete head, if anything. Sets the request's path and query."""
     headers = request.headers
     if len(headers) > HEADERS_MAX:
         return Rejection(431, f"more than {HEADERS_MAX} headers")
-    if sum(map(len, headers.values())) > limits.header_bytes_max:
-        return Rejection(431, f"the headers are longer than {limits.header_bytes_max} bytes")
     host = headers.get(b"host")
     if host is None:
         if request.version == "1.1":
@@ -86,6 +84,13 @@ def head_fault(request: Request, target: bytes, limits: Limits) -> Rejection | N
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         return Rejection(417, "the only Expect understood is 100-continue")
     return _split_target(request, target)
+
+
+def length_of_head_fault(headers: dict[bytes, bytes], limits: Limits) -> Rejection | None:
+    """Whether the headers are too long together."""
+    if sum(map(len, headers)) + sum(map(len, headers.values())) > limits.header_bytes_max:
+        return Rejection(431, f"the headers are longer than {limits.header_bytes_max} bytes")
+    return None
 
 
 def repeated(headers: dict[bytes, bytes], name: bytes, value: bytes) -> Rejection | None:

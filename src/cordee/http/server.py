@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from cordee.http.request import Limits, Rejection, Request, head_fault, length_fault, repeated
+from cordee.http.request import Limits, Rejection, Request, head_fault, length_fault, length_of_head_fault, repeated
 
 SWEEP_S = 1.0
 AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
@@ -155,8 +155,8 @@ class Connection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_ahead", "_body", "_body_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_parser", "_request", "_target", "paused", "server",
-        "since_s", "state", "transport",
+        "_ahead", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_parser",
+        "_request", "_target", "paused", "server", "since_s", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._body: bytes | list[bytes] = b""
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._head_bytes = self._chunk_bytes = 0
         self._exchange: Exchange | None = None
         self._ahead: deque[Request] | None = None
         self._fault: Rejection | Answer | None = None
@@ -210,6 +210,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._fault is not None:
             return  # the connection is closing: nothing that follows is trusted
+        self._chunk_bytes = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -247,11 +248,14 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser, headers, server = self._parser, self._headers, self.server
-        request = self._request = Request(
-            parser.get_method(), parser.get_http_version(), headers, parser.should_keep_alive()
-        )
+        keep_alive = parser.should_keep_alive()
+        # Without a Connection header only HTTP/1.1 keeps a connection: no need to ask the parser.
+        version = "1.1" if keep_alive and b"connection" not in headers else parser.get_http_version()
+        request = self._request = Request(parser.get_method(), version, headers, keep_alive)
         self._body, self._body_bytes = b"", 0
-        fault = self._fault or head_fault(request, self._target, server.limits)
+        fault = self._fault or head_fault(request, self._target)
+        if self._head_bytes + self._chunk_bytes > server.limits.header_bytes_max and fault is None:
+            fault = length_of_head_fault(headers, server.limits)
         length = 0
         if fault is None and b"content-length" in headers:
             fault = length_fault(headers[b"content-length"])

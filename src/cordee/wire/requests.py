@@ -105,5 +105,18 @@ class CompletionRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_onl
     suffix: str | None = None
 
 
+def keys_in_messages(body: ChatRequest) -> int:
+    """For wire.strict.decode."""
+    count = 0
+    for message in body.messages:
+        count += 1 if message.content is None else 2
+    return count
+
+
+def no_keys_below(body: CompletionRequest) -> int:
+    """For wire.strict.decode."""
+    return 0
+
+
 CHAT = Decoder(ChatRequest)
 COMPLETION = Decoder(CompletionRequest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,15 +12,13 @@ import msgspec
 from cordee.wire.errors import Invalid
 
 T = TypeVar("T")
-DEPTH_MAX = 64  # nested JSON schemas of tools stay well below
 _PATH = re.compile(r"^(?P<what>.*) - at `(?P<path>(?:key )?\$?[^`]*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY = re.compile(rb'"([a-zA-Z_]+)"\s*:')
+_SPACED_KEY = re.compile(rb'"[ \t\r\n]+:')
 _BACKSLASH = b"\\"
 _ESCAPED_ASCII = b"\\u00"
-_NOT_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', re.DOTALL)
 _ENGINE_INTERNALS = frozenset(
     (
         *(
@@ -39,45 +38,32 @@ _ENGINE_INTERNALS = frozenset(
 )
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The body as its type. Raises Invalid."""
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, keys_below: Callable[[T], int]) -> T:
+    """The body as its type. `keys_below`: how many keys a value has, as far as it can tell, in the objects inside it. How
+    deep a body may be nested is limited by the decoder. Raises Invalid."""
     if not body:
         raise Invalid("the request body is empty; send a JSON object")
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and depth(body) > DEPTH_MAX:
-        raise Invalid(f"the JSON is nested more than {DEPTH_MAX} levels deep")
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the body is not valid JSON: {str(error)[:200]}") from None
-    if may_repeat(body):
+    if may_repeat(body, keys_below(value)):
         json.loads(body, object_pairs_hook=_unique)
     return value
 
 
-def depth(body: bytes) -> int:
-    """The deepest nesting of arrays and objects."""
-    deepest = level = 0
-    for byte in _NOT_NESTING.sub(b"", body):
-        if byte in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif byte in b"]}":
-            level -= 1
-    return deepest
+def may_repeat(body: bytes, keys_below: int) -> bool:
+    """Whether a key may stand twice in one object.
 
-
-def may_repeat(body: bytes) -> bool:
-    """Whether a top-level key may stand twice.
-
-    The last of two equal keys would win here and the first one elsewhere. Looking closely is slow, so it is done only where
-    something that reads like a top-level key occurs twice anywhere, or a key might be written with escapes.
+    The last of two equal keys would win here and the first one elsewhere. Looking closely is slow. A body with exactly as
+    many keys as its value has cannot repeat one; whoever writes keys so that they cannot be counted is looked at closely.
     """
-    if _BACKSLASH in body and _ESCAPED_ASCII in body:
+    counted = body.count(b'":')
+    if counted > keys_below + len(_keys.decode(body)):
         return True
-    seen = _KEY.findall(body)
-    return any(seen.count(key.encode()) > 1 for key in _keys.decode(body))
+    return _SPACED_KEY.search(body) is not None or (_BACKSLASH in body and _ESCAPED_ASCII in body)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""`cordee status` and `cordee down` without a platform, and what `cordee up` hands on."""
+
+from pathlib import Path
+
+import pytest
+
+from cordee.cli import main
+from cordee.compose import platform
+from cordee.config.tree import Config
+
+
+def test_status_of_nothing_is_exit_3_with_the_command_that_starts_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--data", str(tmp_path)]) == 3
+    assert f"cordee up --data {tmp_path}" in capsys.readouterr().err
+    assert main(["status", "--json", "--data", str(tmp_path)]) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_ending_nothing_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--data", str(tmp_path)]) == 0
+    assert "nothing runs" in capsys.readouterr().out
+
+
+def test_the_command_line_overrides_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Config, Path]] = []
+    monkeypatch.setattr(platform, "run", lambda config, data: given.append((config, data)) or 0)
+    (tmp_path / "cordee.toml").write_text('model = "other"\nservers = 5\n')
+    words = ["--web", "127.0.0.1:9000", "--mobile", "127.0.0.1:9100", "--model", "oracle", "--no-edge"]
+    assert main(["up", "--data", str(tmp_path), *words]) == 0
+    config, data = given[0]
+    assert (config.web.address, config.mobile.address, config.model) == ("127.0.0.1:9000", "127.0.0.1:9100", "oracle")
+    assert config.edge.enabled is False
+    assert config.servers == 5
+    assert data == tmp_path
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "chat"])
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert f"examples:\n  cordee {command}" in capsys.readouterr().out

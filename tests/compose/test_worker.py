@@ -1,0 +1,135 @@
+"""A worker as a process of its own, spoken to as a gateway speaks, and stopped as a supervisor stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cordee.domain.chunk import Finish
+from cordee.link import frames
+from cordee.policy.oracle import token_at
+from tests.engine.doubles import submit
+
+pytestmark = pytest.mark.e2e
+
+START_S = 20.0
+
+
+class Gateway(asyncio.Protocol):
+    """Keeps all that a worker sends."""
+
+    def __init__(self) -> None:
+        self.splitter = frames.Splitter()
+        self.kinds: list[int] = []
+        self.rows: list[tuple[int, int, int, int, int]] = []
+        self.refusals: list[frames.Refuse] = []
+        self.lost = asyncio.Event()
+        self.news = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(frames.hello(frames.GatewayHello(protocol=frames.PROTOCOL, gateway="test", pid=os.getpid())))
+
+    def data_received(self, data: bytes) -> None:
+        for kind, payload in self.splitter.feed(data):
+            self.kinds.append(kind)
+            if kind == frames.STEP:
+                self.rows += frames.read_rows(payload)
+            elif kind == frames.REFUSE:
+                self.refusals.append(frames.read_refuse(payload))
+        self.news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+        self.news.set()
+
+    async def until(self, kind: int) -> None:
+        async with asyncio.timeout(START_S):
+            while kind not in self.kinds:
+                self.news.clear()
+                await self.news.wait()
+
+    async def until_rows(self, count: int) -> None:
+        async with asyncio.timeout(START_S):
+            while len(self.rows) < count:
+                self.news.clear()
+                await self.news.wait()
+
+
+@asynccontextmanager
+async def worker(tmp_path: Path, *flags: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Gateway]]:
+    path = tmp_path / "w.sock"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cordee.cli", "worker", "--listen", f"unix:{path}", "--data", str(tmp_path),
+        "--model", "oracle", *flags, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(START_S):
+            while not path.is_socket() and process.returncode is None:
+                await asyncio.sleep(0.02)
+        _, gateway = await asyncio.get_running_loop().create_unix_connection(Gateway, str(path))
+        await gateway.until(frames.HELLO)
+        yield process, gateway
+        gateway.transport.close()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def test_sigterm_lets_what_runs_end_and_refuses_what_is_new(tmp_path: Path):
+    async def scenario() -> None:
+        async with worker(tmp_path) as (process, gateway):
+            gateway.transport.write(frames.submit(1, submit(max_tokens=60, seed=3, ignore_eos=True)))
+            await gateway.until_rows(5)
+            process.send_signal(signal.SIGTERM)
+            await gateway.until(frames.DRAIN)
+            gateway.transport.write(frames.submit(2, submit()))
+            async with asyncio.timeout(START_S):
+                await gateway.lost.wait()
+            assert await process.wait() == 0
+            assert [refusal.busy for refusal in gateway.refusals] == [True]
+            tokens = [(index, token) for _, _, finish, index, token in gateway.rows if not finish]
+            assert tokens == [(i, token_at(3, i)) for i in range(60)]
+            assert [(f, i) for _, _, f, i, _ in gateway.rows if f] == [(Finish.LENGTH, 60)]
+            assert not (tmp_path / "w.sock").exists()
+
+    asyncio.run(scenario())
+
+
+def test_asked_twice_it_does_not_wait(tmp_path: Path):
+    async def scenario() -> None:
+        async with worker(tmp_path) as (process, gateway):
+            gateway.transport.write(frames.submit(1, submit(max_tokens=60_000, ignore_eos=True)))
+            await gateway.until_rows(5)
+            process.send_signal(signal.SIGTERM)
+            await gateway.until(frames.DRAIN)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(START_S):
+                assert await process.wait() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_second_worker_does_not_take_the_address(tmp_path: Path):
+    async def scenario() -> None:
+        async with worker(tmp_path) as (_, gateway):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cordee.cli", "worker", "--listen", f"unix:{tmp_path / 'w.sock'}",
+                "--data", str(tmp_path), "--model", "oracle", stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, said = await process.communicate()
+            assert process.returncode == 1
+            assert b"another worker listens on" in said
+            gateway.transport.write(frames.submit(1, submit(max_tokens=2)))
+            await gateway.until_rows(3)
+
+    asyncio.run(scenario())
