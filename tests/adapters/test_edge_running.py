@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cordee.adapters.envoy import Address, EdgePlan, binary, bootstrap, command
+from cordee.adapters.envoy import Address, EdgePlan, bootstrap
+from cordee.adapters.envoy_binary import binary, command
 from cordee.supervisor.addresses import private_ports
 
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cordee.adapters.envoy import Address, EdgePlan, EnvoyMissingError, binary, bootstrap, command
+from cordee.adapters.envoy import Address, EdgePlan, bootstrap
+from cordee.adapters.envoy_binary import EnvoyMissingError, binary, command
 
 PLAN = EdgePlan(
     web=Address("127.0.0.1", 8000),

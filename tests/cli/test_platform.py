@@ -25,7 +25,12 @@ def test_ending_nothing_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_command_line_overrides_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[Config, Path]] = []
-    monkeypatch.setattr(platform, "run", lambda config, data: given.append((config, data)) or 0)
+
+    def run(config: Config, data: Path) -> int:
+        given.append((config, data))
+        return 0
+
+    monkeypatch.setattr(platform, "run", run)
     (tmp_path / "cordee.toml").write_text('model = "other"\nservers = 5\n')
     words = ["--web", "127.0.0.1:9000", "--mobile", "127.0.0.1:9100", "--model", "oracle", "--no-edge"]
     assert main(["up", "--data", str(tmp_path), *words]) == 0

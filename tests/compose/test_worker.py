@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from cordee.cli import main
+from cordee.compose import worker as compose
+from cordee.config.launch import WorkerLaunch
+from cordee.config.tree import Config
 from cordee.domain.chunk import Finish
+from cordee.engine.job import Broken, Deliver
 from cordee.link import frames
 from cordee.policy.oracle import token_at
-from tests.engine.doubles import submit
+from tests.engine.doubles import RecordingEngine, submit
 
 pytestmark = pytest.mark.e2e
 
@@ -133,3 +138,31 @@ def test_a_second_worker_does_not_take_the_address(tmp_path: Path):
             await gateway.until_rows(3)
 
     asyncio.run(scenario())
+
+
+def test_a_broken_engine_ends_the_process_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Breaking(RecordingEngine):
+        def start(self, deliver: Deliver, broken: Broken) -> None:
+            asyncio.get_running_loop().call_soon(broken, "the kernels are gone")
+
+    monkeypatch.setattr(compose, "open_engine", lambda config, clock: Breaking())
+    launch = WorkerLaunch("w", 1, f"unix:{tmp_path / 'w.sock'}", tmp_path)
+    assert compose.run(Config(), launch) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--model", "/nowhere/m.gguf"], "no such file"),
+        (["--model", "never-heard-of"], "there is no model"),
+        (["--model", "oracle", "--listen", "unix:/proc/w.sock"], "/proc"),
+    ],
+)
+def test_what_is_missing_is_said_and_is_exit_code_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str], says: str
+):
+    args = ["worker", "--listen", f"unix:{tmp_path / 'w.sock'}", "--data", str(tmp_path), *flags]
+    assert main(args) == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("cordee worker: ")
+    assert says in said

