@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from cordee.cli import main
 from cordee.compose import worker as compose
 from cordee.config.launch import WorkerLaunch
 from cordee.config.tree import Config
@@ -158,11 +158,10 @@ def test_a_broken_engine_ends_the_process_with_an_error(tmp_path: Path, monkeypa
         (["--model", "oracle", "--listen", "unix:/proc/w.sock"], "/proc"),
     ],
 )
-def test_what_is_missing_is_said_and_is_exit_code_1(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str], says: str
-):
+def test_what_is_missing_is_said_and_is_exit_code_1(tmp_path: Path, flags: list[str], says: str):
     args = ["worker", "--listen", f"unix:{tmp_path / 'w.sock'}", "--data", str(tmp_path), *flags]
-    assert main(args) == 1
-    said = capfd.readouterr().err.splitlines()[-1]
+    done = subprocess.run([sys.executable, "-m", "cordee.cli", *args], capture_output=True, text=True, timeout=START_S)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
     assert said.startswith("cordee worker: ")
     assert says in said

@@ -9,7 +9,8 @@ import pytest
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import ModelCard
 from cordee.engine.job import Emission
-from cordee.engine.runner_oracle import TICK_S, OracleEngine, Pace, tokens_at
+from cordee.engine.oracle_table import tokens_at
+from cordee.engine.runner_oracle import TICK_S, OracleEngine, Pace
 from cordee.policy.oracle import VOCABULARY, ends_itself, length_for, token_at
 from tests.engine.doubles import ManualClock, job, rows
 

@@ -69,13 +69,15 @@ class UnixDoor:
     async def listen(self, factory: Factory) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clear()
+        loop = asyncio.get_running_loop()
         before = os.umask(ONLY_OURS)
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             listener.bind(str(self._path))
+        except OSError as error:
+            raise OSError(error.errno, f"{self._path}: {error.strerror}; choose another --listen") from error
         finally:
             os.umask(before)
-        loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(factory, sock=listener, backlog=BACKLOG)
 
     def close(self) -> None:

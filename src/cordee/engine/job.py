@@ -23,6 +23,7 @@ assert ROWS.itemsize == ROW.size, "rows of an engine must be rows of a STEP fram
 Tokens = NDArray[np.int32]
 Rows = NDArray[np.void]  # of dtype ROWS
 JobName = tuple[int, int]  # (connection, handle)
+RowEntry = tuple[int, int, int, int, int, int]  # (connection, handle, choice, finish, index, token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,12 @@ class Engine(Protocol):
 
 
 def emission(
-    entries: Sequence[tuple[int, int, int, int, int, int]],
+    entries: Sequence[RowEntry],
     logprobs: Sequence[tuple[int, LogprobRow]] = (),
     failures: Sequence[tuple[JobName, str]] = (),
     cancelled: Sequence[JobName] = (),
 ) -> Emission:
-    """An emission of (connection, handle, choice, finish, index, token) tuples."""
+    """An emission of rows that are tuples."""
     connections = np.fromiter((entry[0] for entry in entries), np.uint32, len(entries))
     rows = np.array([entry[1:] for entry in entries], ROWS)
     return Emission(connections, rows, logprobs, failures, cancelled)

@@ -8,16 +8,15 @@ if nothing can be computed any more is the engine broken, and the process must e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import numpy as np
 
 from cordee.domain.chunk import Finish
-from cordee.engine.job import Emission, Job, JobName, Tokens, emission
-from cordee.engine.sample import Draw, Matrix, Sampler, Voice
-from cordee.link.frames import LogprobRow
+from cordee.engine.choice import Choice, Pending
+from cordee.engine.job import Emission, Job, JobName, Tokens
+from cordee.engine.sample import Draw, Matrix, Sampler
 from cordee.policy.batch import Chunk, Planner
 
 LOST_STEPS_MAX = 3  # steps in a row in which nothing at all could be computed
@@ -48,41 +47,6 @@ class Runner(Protocol):
         ...
 
 
-class Choice:
-    """One choice of one job: a sequence of the planner."""
-
-    __slots__ = ("choice", "count", "ids", "job", "known", "voice")
-
-    def __init__(self, job: Job, choice: int, output: Tokens, ids: Tokens, known: int) -> None:
-        self.job = job
-        self.choice = choice
-        self.ids = ids  # prompt and answer, with room for all that may come
-        self.known = known
-        self.count = len(output)
-        self.voice = Voice(job.sampling, job.sampling.seed + choice, job.prompt, output)
-
-    def row(self, finish: Finish, token: int) -> tuple[int, int, int, int, int, int]:
-        connection, handle = self.job.name
-        return connection, handle, self.choice, finish, self.count, token
-
-
-@dataclass(slots=True)
-class Pending:
-    """What the next emission will hold."""
-
-    rows: list[tuple[int, int, int, int, int, int]]
-    logprobs: list[tuple[int, LogprobRow]]
-    failures: list[tuple[JobName, str]]
-    cancelled: list[JobName]
-
-    def take(self) -> Emission | None:
-        if not (self.rows or self.failures or self.cancelled):
-            return None
-        taken = emission(self.rows, self.logprobs, self.failures, self.cancelled)
-        self.rows, self.logprobs, self.failures, self.cancelled = [], [], [], []
-        return taken
-
-
 class StepLoop:
     """`run` is the thread; everything else may be called from another one. `deliver` is called on the thread."""
 
@@ -108,7 +72,7 @@ class StepLoop:
         self._jobs: dict[JobName, list[int]] = {}
         self._keys = 0
         self._lost = 0
-        self._pending = Pending([], [], [], [])
+        self._pending = Pending()
 
     def submit(self, job: Job) -> None:
         self._commands.put(job)

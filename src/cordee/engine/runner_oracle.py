@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import Capacity, ModelCard
-from cordee.engine.job import ROWS, Broken, Deliver, Emission, Job, JobName, emission
+from cordee.engine.job import ROWS, Broken, Deliver, Emission, Job, JobName, RowEntry, Rows, emission
+from cordee.engine.oracle_table import Slots, Table, tokens_at
 from cordee.link.frames import LogprobRow
 from cordee.policy import noise, oracle
 from cordee.ports import Clock, Timer
@@ -25,8 +26,6 @@ SLACK_S = 1e-6  # a division must not put a moment that has come into the next t
 TIMER_S = 0.001  # event loops count in milliseconds: a shorter wait would be none at all
 NEXT_BEST = -10.0  # log-probability, per rank, of the alternatives: the oracle is sure of what it says
 
-Slots = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -34,22 +33,6 @@ class Pace:
 
     first_token_s: float
     token_s: float
-
-
-class Table:
-    """One line per slot, one array per column. `serial` tells a line from its predecessors in the same slot."""
-
-    def __init__(self, slots: int) -> None:
-        self.serial: NDArray[np.int64] = np.zeros(slots, np.int64)
-        self.connection: NDArray[np.uint32] = np.zeros(slots, np.uint32)
-        self.handle: NDArray[np.uint32] = np.zeros(slots, np.uint32)
-        self.choice: NDArray[np.uint16] = np.zeros(slots, np.uint16)
-        self.finish: NDArray[np.uint16] = np.zeros(slots, np.uint16)
-        self.seed: NDArray[np.uint64] = np.zeros(slots, np.uint64)
-        self.index: NDArray[np.int64] = np.zeros(slots, np.int64)
-        self.stop: NDArray[np.int64] = np.zeros(slots, np.int64)
-        self.due_s: NDArray[np.float64] = np.zeros(slots, np.float64)
-        self.deadline_s: NDArray[np.float64] = np.zeros(slots, np.float64)
 
 
 @dataclass(slots=True)
@@ -186,7 +169,7 @@ class OracleEngine:
         self._seat()
         self._wake()
 
-    def _impatient(self, now: float) -> list[tuple[int, int, int, int, int, int]]:
+    def _impatient(self, now: float) -> list[RowEntry]:
         """Rows for choices whose deadline passed while they waited."""
         late: set[JobName] = set()
         while self._patience and self._patience[0][0] <= now:
@@ -206,17 +189,17 @@ class OracleEngine:
         self._waiting = kept
         return rows
 
-    def _emit(self, slots: Slots, now: float, impatient: list[tuple[int, int, int, int, int, int]]) -> None:
+    def _emit(self, slots: Slots, now: float, impatient: list[RowEntry]) -> None:
         table = self._table
         expired = slots[table.deadline_s[slots] <= now]
         alive = slots[table.deadline_s[slots] > now]
         speaking = alive[table.index[alive] < table.stop[alive]]
-        tokens = self._rows(speaking)
+        tokens = table.rows(speaking)
         tokens["token"] = tokens_at(table.seed[speaking], table.index[speaking])
         logprobs = self._logprobs(speaking, tokens) if self._reports else ()
         table.index[speaking] += 1
         ended = alive[table.index[alive] >= table.stop[alive]]
-        ends, lates = self._rows(ended), self._rows(expired)
+        ends, lates = table.rows(ended), table.rows(expired)
         ends["finish"], lates["finish"] = table.finish[ended], Finish.EXPIRED
         rest = emission(impatient)
         rows = np.concatenate([tokens, ends, lates, rest.rows])
@@ -229,12 +212,6 @@ class OracleEngine:
         if len(rows):
             assert self._deliver is not None
             self._deliver(Emission(connections, rows, logprobs))
-
-    def _rows(self, slots: Slots) -> NDArray[np.void]:
-        rows = np.zeros(len(slots), ROWS)
-        table = self._table
-        rows["handle"], rows["choice"], rows["index"] = table.handle[slots], table.choice[slots], table.index[slots]
-        return rows
 
     def _settle(self, slot: int) -> None:
         """A choice is complete."""
@@ -249,7 +226,7 @@ class OracleEngine:
         if not job.left:
             del self._jobs[name]
 
-    def _logprobs(self, slots: Slots, rows: NDArray[np.void]) -> list[tuple[int, LogprobRow]]:
+    def _logprobs(self, slots: Slots, rows: Rows) -> list[tuple[int, LogprobRow]]:
         reports: list[tuple[int, LogprobRow]] = []
         for slot, row in zip(slots.tolist(), rows.tolist(), strict=True):
             if slot in self._reports:
@@ -257,16 +234,3 @@ class OracleEngine:
                 others = [((token + k) % oracle.VOCABULARY, NEXT_BEST * k) for k in range(self._reports[slot])]
                 reports.append((int(self._table.connection[slot]), (handle, choice, index, 0.0, others)))
         return reports
-
-
-def tokens_at(seeds: NDArray[np.uint64], indexes: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """`policy.oracle.token_at` for arrays of seeds and indexes."""
-    golden = np.uint64(noise.GOLDEN)
-    bits = _mixed(_mixed(seeds + golden) + (indexes.astype(np.uint64) + np.uint64(1)) * golden)
-    return (bits % np.uint64(oracle.VOCABULARY)).astype(np.uint32)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(noise.FIRST_FACTOR)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(noise.SECOND_FACTOR)
-    return values ^ (values >> np.uint64(31))
