@@ -97,7 +97,10 @@ async def run(requests: int, profile: bool) -> None:
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:9200\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer sk-bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     )
-    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(ANSWER),
+        ANSWER,
+    )
 
     def many(count: int) -> float:
         started = time.process_time()

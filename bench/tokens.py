@@ -127,7 +127,15 @@ def memory(streams: int) -> dict[str, Any]:
             body = json.loads(setup.body.read_text())
             setup.body.write_text(json.dumps({**body, "max_tokens": 600}))
             before = rss_kib(pid)
-            words = [f"c={streams}", "repeat=1", f"ramp={streams}", "d=9", "stream=1", f"body={setup.body}", f"key={KEY}"]
+            words = [
+                f"c={streams}",
+                "repeat=1",
+                f"ramp={streams}",
+                "d=9",
+                "stream=1",
+                f"body={setup.body}",
+                f"key={KEY}",
+            ]
             command = ["taskset", "-c", LOAD_CPU, f"{directory}/load", str(setup.port), *words]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL) as load:
                 time.sleep(streams / 1000 + 3)

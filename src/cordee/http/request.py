@@ -79,6 +79,8 @@ def head_fault(request: Request, target: bytes) -> Rejection | None:
             return Rejection(400, "Content-Length and Transfer-Encoding together are ambiguous")
         if headers[b"transfer-encoding"].lower() != b"chunked" or request.version != "1.1":
             return Rejection(501, "the only Transfer-Encoding understood is chunked, over HTTP/1.1")
+    if b"upgrade" in headers:
+        return Rejection(400, "this server does not change protocols; send the request without Upgrade")
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         return Rejection(415, "compressed request bodies are not accepted; send the JSON as it is")
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":

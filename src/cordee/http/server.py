@@ -15,7 +15,16 @@ from typing import Protocol, cast
 
 import httptools
 
-from cordee.http.request import Limits, Rejection, Request, head_fault, length_fault, length_of_head_fault, repeated
+from cordee.http.request import (
+    URL_BYTES_MAX,
+    Limits,
+    Rejection,
+    Request,
+    head_fault,
+    length_fault,
+    length_of_head_fault,
+    repeated,
+)
 
 SWEEP_S = 1.0
 AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
@@ -24,6 +33,7 @@ CLOSE = b"connection: close\r\n"
 
 HEAD, BODY, IDLE, ANSWER, LINGER = range(5)
 LINGER_S = 2.0  # what a refused client still sends is read and dropped this long, or it would not see the refusal
+CODING_MAX = 8  # bytes of chunked coding a byte of body may cost; a chunk of one byte costs six
 READ_ANYWAY_BYTES = 64 * 1024  # a refused request with a smaller body is read to its end and the connection kept
 
 
@@ -156,7 +166,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_parser",
-        "_request", "_target", "paused", "server", "since_s", "state", "transport",
+        "_raw_bytes", "_request", "_target", "paused", "server", "since_s", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -168,7 +178,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._body: bytes | list[bytes] = b""
         self._body_bytes = 0
-        self._head_bytes = self._chunk_bytes = 0
+        self._head_bytes = self._chunk_bytes = self._raw_bytes = 0
         self._exchange: Exchange | None = None
         self._ahead: deque[Request] | None = None
         self._fault: Rejection | Answer | None = None
@@ -220,9 +230,17 @@ class Connection(asyncio.Protocol):
                 self._fault = Rejection(400, f"this is not HTTP/1.1: {error}")
         if self._fault is not None:
             self._refuse_in_turn()
+        elif self.state == BODY:
+            self._raw_bytes += len(data)
+            if self._raw_bytes > CODING_MAX * self._body_bytes + self.server.limits.header_bytes_max:
+                self._fault = Rejection(400, "the body is nearly all framing; send larger chunks, and no trailers")
+                self._refuse_in_turn()
         elif self.state == HEAD:
             self._head_bytes += len(data)
-            if self._head_bytes > self.server.limits.header_bytes_max:
+            if len(self._target) > URL_BYTES_MAX:
+                self._fault = Rejection(414, f"the URL is longer than {URL_BYTES_MAX} bytes")
+                self._refuse_in_turn()
+            elif self._head_bytes > self.server.limits.header_bytes_max:
                 self._fault = Rejection(431, f"the head is longer than {self.server.limits.header_bytes_max} bytes")
                 self._refuse_in_turn()
 
@@ -252,7 +270,8 @@ class Connection(asyncio.Protocol):
         # Without a Connection header only HTTP/1.1 keeps a connection: no need to ask the parser.
         version = "1.1" if keep_alive and b"connection" not in headers else parser.get_http_version()
         request = self._request = Request(parser.get_method(), version, headers, keep_alive)
-        self._body, self._body_bytes = b"", 0
+        self._body, self._body_bytes, self._raw_bytes = b"", 0, 0
+        self._headers = {}  # what follows the body are trailers: read, bounded and dropped
         fault = self._fault or head_fault(request, self._target)
         if self._head_bytes + self._chunk_bytes > server.limits.header_bytes_max and fault is None:
             fault = length_of_head_fault(headers, server.limits)

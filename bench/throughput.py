@@ -1,0 +1,150 @@
+"""Tokens a second through the whole platform, beside llama.cpp's own server: same file, same kernels, same threads.
+
+    bench/engine/setup.sh && bench/engine/build_llama_server.sh      # once; about 7 minutes
+    .venv/bin/python -m bench.throughput [--conc 1,4,16,64] [--rounds 2] [--threads 2]
+
+Ours: one worker (exact mode, 64 slots) behind one gateway, over HTTP, streaming. Theirs: llama-server over HTTP with the kernels that
+our worker has chosen for this machine. The two are taken in turn at every level, so that drift hits both. Closed loop, 64 prompt and
+64 output tokens, greedy. Leave the machine alone while it runs: spinning threads crawl beside any neighbour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.machine import write
+from tests.rig import KEY, Rig, free_port
+
+HERE = Path(__file__).parent / "engine"
+SCRATCH = Path(os.environ.get("ENG_SCRATCH", Path.home() / ".cache" / "bench-eng"))
+MODEL = SCRATCH / "model" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+CALLS = {1: 6, 4: 16, 16: 48, 64: 128}
+SLOTS, CONTEXT = 64, 160
+
+
+def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
+    prompts = f"prompts={SCRATCH / 'prompts.json'}"
+    command = [
+        sys.executable,
+        str(HERE / "bench_http.py"),
+        url,
+        mode,
+        f"conc={conc}",
+        f"n={CALLS[conc]}",
+        prompts,
+        *more,
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return result
+
+
+def chosen_kernels(pid: int) -> Path:
+    """The CPU library that our worker has loaded."""
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    found = sorted(set(re.findall(r"\S+/libggml-cpu-\w+\.so", maps)))
+    assert len(found) == 1, found
+    return Path(found[0])
+
+
+def llama_server(kernels: Path, directory: Path, threads: int) -> tuple[subprocess.Popen[bytes], str]:
+    libraries = directory / "llama"
+    shutil.copytree(SCRATCH / "swap", libraries, symlinks=True)
+    for old in libraries.glob("libggml-cpu.so*"):
+        old.unlink()
+    for name in ("libggml-cpu.so.0", "libggml-cpu.so"):
+        shutil.copy(kernels, libraries / name)
+    port = free_port()
+    command = [
+        str(libraries / "llama-server"), "-m", str(MODEL), "--host", "127.0.0.1", "--port", str(port), "-np", str(SLOTS),
+        "-c", str(SLOTS * CONTEXT), "-t", str(threads), "-tb", str(threads), "-b", "2048", "-ub", "512", "--threads-http", "2",
+    ]  # fmt: skip
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    log = (directory / "llama.log").open("wb")
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=log), f"http://127.0.0.1:{port}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conc", default="1,4,16,64")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    levels = [int(level) for level in args.conc.split(",")]
+    ours: dict[int, list[dict[str, Any]]] = {level: [] for level in levels}
+    theirs: dict[int, list[dict[str, Any]]] = {level: [] for level in levels}
+    flags = ("--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(args.threads))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for _ in range(args.rounds):
+            with Rig(directory, model=str(MODEL), workers=1, worker_flags=flags) as rig:
+                kernels = chosen_kernels(rig.workers[0].pid)
+                model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
+                for level in levels:
+                    row = load(rig.url.removesuffix("/v1"), "openai", level, f"key={KEY}", f"model={model}")
+                    ours[level].append(row)
+                    print("ours", row, flush=True)
+            if (SCRATCH / "swap" / "llama-server").exists():
+                server, url = llama_server(kernels, directory, args.threads)
+                try:
+                    wait(url)
+                    for level in levels:
+                        theirs[level].append(load(url, "llama", level))
+                        print("llama-server", theirs[level][-1], flush=True)
+                finally:
+                    server.kill()
+                    server.wait()
+                shutil.rmtree(directory / "llama")
+    figures = {
+        "kernels": kernels.name,
+        "threads": args.threads,
+        "levels": {
+            level: {
+                "cordee_tok_s": (mine := round(median(rate(row) for row in ours[level]), 1)),
+                "llama_server_tok_s": (other := round(median(rate(row) for row in theirs[level]), 1))
+                if theirs[level]
+                else None,
+                "ratio": round(mine / other, 3) if theirs[level] else None,
+                "cordee_ttft_p50_ms": median(row["ttft_p50_ms"] for row in ours[level]),
+                "llama_server_ttft_p50_ms": median(row["ttft_p50_ms"] for row in theirs[level])
+                if theirs[level]
+                else None,
+            }
+            for level in levels
+        },
+        "runs": {"cordee": ours, "llama-server": theirs},
+    }
+    print(json.dumps(figures["levels"], indent=1))
+    print(write("throughput", "How many tokens a second, beside llama.cpp's own server?", figures))
+
+
+def rate(row: dict[str, Any]) -> float:
+    """Both emit exactly 64 tokens a call; events that carry no token are not counted."""
+    return row["n"] * 64 / row["wall"]  # type: ignore[no-any-return]
+
+
+def wait(url: str) -> None:
+    import time
+    import urllib.request
+
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(url + "/health", timeout=1)
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("llama-server did not start")
+
+
+if __name__ == "__main__":
+    main()
