@@ -14,9 +14,14 @@ from typing import Protocol, cast
 
 import httptools
 
+GOES_ON, KEEP, CLOSE = range(3)  # how far a response is: not whole, or whole and the connection to be kept or closed
 CONNECT_S_MAX = 2.0
 IDLE_MAX = 256  # idle connections kept
 HEADERS_MAX = 100
+
+
+class Unasked(Exception):
+    """The server sent more than was asked for."""
 
 
 class Receiver(Protocol):
@@ -63,12 +68,13 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """One connection to the upstream server."""
 
-    __slots__ = ("_headers", "_parser", "_pool", "exchange", "is_reused", "transport")
+    __slots__ = ("_end", "_headers", "_parser", "_pool", "exchange", "is_reused", "transport")
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
+        self._end = GOES_ON
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.is_reused = False
@@ -90,6 +96,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"it does not speak HTTP/1.1 ({error})")
+            return
+        if self._end:
+            self._finish(exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
@@ -97,6 +106,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def on_message_begin(self) -> None:
+        # Behind a whole response: taken for the next one, it would be somebody else's answer.
+        if self._end:
+            raise Unasked("something follows the response")
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
         if len(self._headers) < HEADERS_MAX:
@@ -116,17 +130,21 @@ class Connection(asyncio.Protocol):
             exchange.receiver.body(data)
 
     def on_message_complete(self) -> None:
-        exchange, parser = self.exchange, self._parser
-        if exchange is None:
-            return
-        if parser.get_status_code() < 200:  # an interim response; the real one follows
-            return
+        parser = self._parser
+        if parser.get_status_code() >= 200:  # else an interim response; the real one follows
+            self._end = KEEP if parser.should_keep_alive() else CLOSE
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The response is whole, and nothing came behind it."""
+        end, self._end = self._end, GOES_ON
         self.exchange = None
+        if self._headers:  # trailers
+            self._headers = []
         if exchange.is_over:
             return
         exchange.is_over = True
         exchange.connection = None
-        if parser.should_keep_alive() and not self.transport.is_closing():
+        if end == KEEP and not self.transport.is_closing():
             self._pool.keep(self)
         else:
             self.transport.close()

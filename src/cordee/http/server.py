@@ -28,7 +28,18 @@ from cordee.http.request import (
 
 SWEEP_S = 1.0
 AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+
+
+class StatusLines(dict[int, bytes]):
+    """The first line of an answer, by its status. One that has no name (a forwarded 499) goes out without one."""
+
+    def __missing__(self, status: int) -> bytes:
+        return b"HTTP/1.1 %d \r\n" % status
+
+
+STATUS_LINES = StatusLines(
+    (status.value, b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())) for status in HTTPStatus
+)
 CLOSE = b"connection: close\r\n"
 
 HEAD, BODY, IDLE, ANSWER, LINGER = range(5)
@@ -161,12 +172,29 @@ class Exchange:
             listener.gone()
 
 
+class HeadExchange(Exchange):
+    """An exchange whose request was HEAD: the answer has the length of a body, and none (RFC 9110, 9.3.2)."""
+
+    __slots__ = ()
+
+    def answer(self, answer: Answer) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self._keep_alive = self._keep_alive and not connection.server.closing
+        length = b"content-length: %d\r\n" % len(answer.body)
+        close = b"" if self._keep_alive else CLOSE
+        head = STATUS_LINES[answer.status] + connection.server.date + answer.headers
+        connection.transport.write(head + length + close + b"\r\n")
+        self._detach(connection)
+
+
 class Connection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_ahead", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_parser",
-        "_raw_bytes", "_request", "_target", "paused", "server", "since_s", "state", "transport",
+        "_ahead", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_is_held",
+        "_next_state", "_parser", "_raw_bytes", "_request", "_target", "paused", "server", "since_s", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -182,6 +210,8 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._ahead: deque[Request] | None = None
         self._fault: Rejection | Answer | None = None
+        self._is_held = False  # not read from, until the answers under way are complete
+        self._next_state = IDLE  # how far a request has come that began behind the one that is answered
         self.paused = False
         self.state = IDLE
         self.since_s = server.now_s
@@ -192,7 +222,9 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         server = self.server
         if len(server.connections) >= server.limits.connections_max or server.closing:
-            self._refuse(Rejection(503, "this gateway has as many connections as it may; try again"))
+            self._fault = Rejection(503, "this gateway has as many connections as it may; try again")
+            self._refuse(self._fault)
+            self.transport.close()  # no lingering: the limit is there to keep descriptors free
             return
         server.connections.add(self)
         self.transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes_max)
@@ -221,6 +253,9 @@ class Connection(asyncio.Protocol):
         if self._fault is not None:
             return  # the connection is closing: nothing that follows is trusted
         self._chunk_bytes = len(data)
+        if self._exchange is not None:  # one read ahead is enough: what a client sends meanwhile has a bound
+            self._is_held = True
+            self.transport.pause_reading()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -252,6 +287,8 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         if self._exchange is None:
             self.state, self.since_s = HEAD, self.server.now_s
+        else:
+            self._next_state = HEAD
 
     def on_url(self, url: bytes) -> None:
         self._target = self._target + url if self._target else url
@@ -291,9 +328,11 @@ class Connection(asyncio.Protocol):
             if length > READ_ANYWAY_BYTES or b"transfer-encoding" in headers:
                 self._fault = refusal
                 return
-        if self._exchange is None:
-            self.state = BODY
-        if b"expect" in headers:
+        if self._exchange is not None:
+            self._next_state = BODY
+            return
+        self.state = BODY
+        if b"expect" in headers and version == "1.1" and not self._ahead:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -314,37 +353,38 @@ class Connection(asyncio.Protocol):
             return
         request, body = self._request, self._body
         request.body = b"".join(body) if isinstance(body, list) else body
-        self._body, self._headers = b"", {}
+        self._body = b""
         if self._exchange is None and not self._ahead:
             self._begin(request)
             return
+        self._next_state = IDLE
         if self._ahead is None:
             self._ahead = deque()
         self._ahead.append(request)
         if len(self._ahead) >= AHEAD_MAX:
             self._fault = Rejection(400, f"more than {AHEAD_MAX} requests were sent ahead")
-        self.transport.pause_reading()
 
     # -- one exchange after the other
 
     def _begin(self, request: Request) -> None:
         self.state, self.since_s = ANSWER, self.server.now_s
-        exchange = self._exchange = Exchange(self, request)
+        exchange = self._exchange = (Exchange if request.method != b"HEAD" else HeadExchange)(self, request)
         self.server.handler.handle(request, exchange)
 
     def finished(self, keep_alive: bool) -> None:
         """The exchange has been answered."""
         self._exchange = None
-        self.state, self.since_s = IDLE, self.server.now_s
+        self.state, self.since_s = self._next_state, self.server.now_s
         if not keep_alive:
             self.transport.close()
         elif self._ahead:
-            request = self._ahead.popleft()
-            if not self._ahead and self._fault is None:
-                self.transport.resume_reading()
-            self._begin(request)
+            self._begin(self._ahead.popleft())
         elif self._fault is not None:
             self._refuse(self._fault)
+        elif self._is_held:
+            self._is_held = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def _too_large(self) -> Rejection:
         return Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
