@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/path.py [--profile] [--requests N]
 
-Question: where do the microseconds of a request go? Kernel time is not in it; bench/gateway measures that with real sockets.
+Question: where do the microseconds of a request go? Kernel time is not in it; bench/peers measures that with real sockets.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def run(requests: int, profile: bool) -> None:
     client_side = Connection(server)
     out = Transport()
     client_side.connection_made(out)  # type: ignore[arg-type]
-    body = (HERE / "gateway" / "body.json").read_bytes()
+    body = (HERE / "peers" / "body.json").read_bytes()
     request = (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:9200\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer sk-bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

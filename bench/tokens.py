@@ -4,7 +4,7 @@
 
 The gateway has core 0 to itself; workers, the mock server and the load generator share core 1. CPU is user + system of the gateway
 process, from /proc. One event a token, one token every 20 ms a stream, both ways. Also: idle memory, and memory per open stream.
-Needs cc: it compiles the load generator and the mock server of bench/gateway.
+Needs cc: it compiles the load generator and the mock server of bench/peers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from bench.machine import write
 from tests.rig import KEY, free_port, until
 
-HERE = Path(__file__).parent / "gateway"
+HERE = Path(__file__).parent / "peers"
 GATEWAY_CPU, LOAD_CPU = "0", "1"
 TOKENS = 50
 TICK = os.sysconf("SC_CLK_TCK")

@@ -32,7 +32,9 @@ def post(*lines: bytes, body: bytes = b"hello") -> bytes:
     return b"POST /doubtful HTTP/1.1\r\nHost: h\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
-def get(*lines: bytes, target: bytes = b"/doubtful", host: bytes = b"Host: h\r\n", version: bytes = b"HTTP/1.1") -> bytes:
+def get(
+    *lines: bytes, target: bytes = b"/doubtful", host: bytes = b"Host: h\r\n", version: bytes = b"HTTP/1.1"
+) -> bytes:
     return b"GET " + target + b" " + version + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 

@@ -157,7 +157,9 @@ def test_too_many_pipelined_requests_are_refused_after_the_answers_before(servin
 
 
 def test_the_answer_to_head_has_no_body(serving):
-    with conversation(serving, b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n" + GET % (b"b", b"Connection: close\r\n")) as client:
+    with conversation(
+        serving, b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n" + GET % (b"b", b"Connection: close\r\n")
+    ) as client:
         received = read_to_end(client)
     first, _, second = received.partition(b"\r\n\r\n")
     assert b"content-length: 8" in first
@@ -232,7 +234,7 @@ def test_a_slow_reader_is_noticed_and_told_when_it_has_read(serving):
         client.sendall(GET % (b"hold", b""))
         serving.handler.wait_for(1)
         exchange = serving.handler.held[0]
-        written = []
+        written: list[int] = []
 
         def flood() -> None:
             exchange.listener = ear

@@ -9,7 +9,7 @@ at all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 Fact = TypeVar("Fact")
@@ -26,10 +26,10 @@ class Mailbox(Generic[Fact]):
         self._running = False
         self._waiting = False
 
-    def run(self, start: Callable[[], Coroutine[Any, Fact, None]]) -> None:
+    def run(self, coroutine: Coroutine[Any, Fact, None]) -> None:
         """Run the coroutine up to its first wait. It must await nothing but this mailbox, and let no exception out."""
         assert self._coroutine is None, "a mailbox serves one coroutine"
-        self._coroutine = start()
+        self._coroutine = coroutine
         self._resume(None)
 
     def post(self, fact: Fact) -> None:

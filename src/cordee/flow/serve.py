@@ -64,7 +64,8 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
     )
     pool.budget.first_attempt()
     while True:
-        seat = await _seat(answer, pool, ticket)
+        asked = pool.ask(ticket, answer.box)
+        seat = await _turn(answer, pool, ticket) if isinstance(asked, Queued) else asked
         if not isinstance(seat, Seated):
             return seat
         replica = seat.replica
@@ -94,9 +95,9 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
                 assert_never(fact)
 
 
-async def _seat(answer: Answer, pool: Pool, ticket: Ticket) -> Seated | Result:
-    seat = pool.ask(ticket, answer.box)
-    while isinstance(seat, Queued):
+async def _turn(answer: Answer, pool: Pool, ticket: Ticket) -> Seated | Result:
+    """Wait in the pool's queue."""
+    while True:
         fact = await answer.box.next()
         match fact:
             case Seated() | Refusal():
@@ -108,7 +109,6 @@ async def _seat(answer: Answer, pool: Pool, ticket: Ticket) -> Seated | Result:
                 pass  # of an attempt that was given up already
             case _:
                 assert_never(fact)
-    return seat
 
 
 async def _attempt(call: Call, answer: Answer, pool: Pool, replica: Replica, now: float) -> Fact:

@@ -12,7 +12,7 @@ from random import Random
 from typing import assert_never
 from urllib.parse import unquote_to_bytes
 
-from cordee.domain.call import Call, Deadlines, Work
+from cordee.domain.call import Call, Deadlines, Priority, Work
 from cordee.domain.caller import INFERENCE, Caller
 from cordee.domain.outcome import Refusal, Why
 from cordee.flow.answer import Answer, Counts
@@ -231,10 +231,12 @@ class Front:
             raise Invalid("'stream_options' needs 'stream': true", "stream_options")
 
     def _forward(self, request: Request, exchange: Exchange, caller: Caller, pool: Pool, *, stream: bool) -> None:
-        id = next(self._ids)
+        id, headers = next(self._ids), request.headers
         call = Call(
             id, pool.model, caller.tenant, request.path.decode(), stream, self._clock.now(),
-            priority=prepare.priority(request), deadlines=prepare.deadlines(request, self._deadlines), body=request.body,
+            prepare.priority(request) if b"x-cordee-priority" in headers else Priority.STANDARD,
+            prepare.deadlines(request, self._deadlines) if b"x-request-timeout" in headers else self._deadlines,
+            None, request.body,
         )  # fmt: skip
         box: Mailbox[Fact] = Mailbox()
         sink = ForwardSink(exchange, box, b"x-request-id: %s\r\n" % id.encode())
@@ -304,7 +306,7 @@ class Front:
             sink.answer = answer
         exchange.listener = sink
         self._watch.add(answer)
-        box.run(lambda: self._walk(call, answer, pool, sink, caller))
+        box.run(self._walk(call, answer, pool, sink, caller))
 
     async def _walk(
         self, call: Call, answer: Answer, pool: Pool, sink: TokenSink | ForwardSink, caller: Caller

@@ -56,9 +56,12 @@ class Breaker:
         self._probing = False
 
     def failed(self, now: float, noise: float) -> None:
-        """`noise` in [0, 1) spreads the pause."""
-        self._failures += 1
+        """`noise` in [0, 1) spreads the pause. Attempts that began before it opened and fail after it say nothing new: one
+        crash that ends fifty calls is one reason to pause, not fifty."""
         was_open = not self.is_closed
+        if was_open and not self._probing:
+            return
+        self._failures += 1
         self._probing = False
         if not was_open and self._failures < self._rules.failures:
             return

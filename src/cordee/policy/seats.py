@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DRAIN_WEIGHT = 0.1  # of one departure in the running mean gap between departures
 RETRY_AFTER_S_MAX = 60.0
+FORGET_MIN = 256  # entries of calls that have gone, not worth a sweep
 JITTER = 0.25  # ± share of Retry-After, so that those refused together do not come back together
 
 
@@ -110,6 +111,7 @@ class Seats:
     def withdraw(self, ticket: Ticket) -> None:
         """The call has gone; its ticket is skipped when its turn comes."""
         self._waiting.discard(ticket)
+        self._forget()
 
     def departed(self, now: float) -> None:
         """A seat was given back."""
@@ -126,26 +128,40 @@ class Seats:
             self._waiting.discard(ticket)
             why = Why.DEADLINE if ticket.accepted else Why.QUEUE_TIMEOUT
             refused.append(Granted(ticket, self._refusal(rng, why, "no seat became free in time")))
+        self._forget()
         return refused
 
     def due(self, now: float, rng: Random) -> list[Granted]:
         """Seats for those who can have one now. A head that fits nowhere waits, and those behind it with it: small calls do
-        not starve large ones."""
+        not starve large ones. An accepted call does not wait for room but for a replica that may continue it: nobody else
+        has to wait for that too."""
         granted: list[Granted] = []
+        stuck: list[tuple[int, float, int, Ticket]] = []
         while self._queue:
             ticket = self._queue[0][3]
             if ticket in self._waiting:
                 replica = self._pick(now, rng, ticket)
-                if replica is None:
+                if replica is not None:
+                    self._waiting.discard(ticket)
+                    granted.append(Granted(ticket, Seated(replica)))
+                elif ticket.accepted:
+                    stuck.append(self._queue[0])
+                else:
                     break
-                self._waiting.discard(ticket)
-                granted.append(Granted(ticket, Seated(replica)))
             heapq.heappop(self._queue)
+        for entry in stuck:
+            heapq.heappush(self._queue, entry)
         return granted
 
     def expected_wait_s(self) -> float:
         """How long a call that joins now would wait, from the measured drain rate; 0 while none was measured."""
         return (self._gap_s or 0.0) * (len(self._waiting) + 1) if self._waiting else 0.0
+
+    def _forget(self) -> None:
+        """Drop those who left the queue before their turn, once they are the most of it: it stays as short as its waiters."""
+        if len(self._queue) > FORGET_MIN + 2 * len(self._waiting):
+            self._queue = [entry for entry in self._queue if entry[3] in self._waiting]
+            heapq.heapify(self._queue)
 
     def _pick(self, now: float, rng: Random, ticket: Ticket) -> Replica | None:
         alone = self.rules.gateways <= 1

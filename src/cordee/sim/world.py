@@ -155,7 +155,7 @@ class World:
         answer = Answer(call, sink, box, self.clock, self.counts)
         self.calls[id], self.sinks[id] = call, sink
         self.watch.add(answer)
-        box.run(lambda: self._walk(call, answer))
+        box.run(self._walk(call, answer))
         if rng.random() < scenario.leaving:
             self.clock.call_later(rng.random() * 0.5, lambda: box.post(GONE))
 

@@ -64,7 +64,7 @@ class Template:
 
     def _guard(self, text: str, marker: str) -> str:
         for control in self._controls:
-            if control in text:
+            while control in text:  # again, where two of them overlap
                 text = text.replace(control, control[:1] + marker + control[1:])
         return text
 

@@ -32,11 +32,11 @@ class Text:
         if not text:
             return ""
         held = self._held + text
-        first = -1
-        for stop in self._stops:
+        first, end = -1, len(held) + 1
+        for stop in self._stops:  # the one complete first, however the text was cut into tokens; of those, the longest
             at = held.find(stop)
-            if at >= 0 and (first < 0 or at < first):
-                first = at
+            if at >= 0 and (at + len(stop) < end or (at + len(stop) == end and at < first)):
+                first, end = at, at + len(stop)
         if first >= 0:
             self.is_stopped, self._held = True, ""
             return held[:first]
