@@ -6,6 +6,7 @@ early.
 
 from __future__ import annotations
 
+import math
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -44,4 +45,10 @@ class Wheel(Generic[Key]):
         """When to ask again; None when nothing is armed."""
         for slot in [slot for slot, keys in self._slots.items() if not keys]:
             del self._slots[slot]
-        return min(self._slots) * self._tick_s if self._slots else None
+        if not self._slots:
+            return None
+        slot = min(self._slots)
+        at_s = slot * self._tick_s
+        while int(at_s / self._tick_s) < slot:  # rounded down: asked then, `due` would still say no
+            at_s = math.nextafter(at_s, math.inf)
+        return at_s
