@@ -256,7 +256,12 @@ class Rush(RuleBasedStateMachine):
             if not any(other.accepted for at, other in self.here.values() if at is replica):
                 assert replica.used <= replica.capacity.sequences, "no more than fit, until a call had to move"
 
-    @rule(sequences=st.integers(1, 2), priority=st.sampled_from(Priority), patience=st.floats(1, 20), accepted=st.booleans())
+    @rule(
+        sequences=st.integers(1, 2),
+        priority=st.sampled_from(Priority),
+        patience=st.floats(1, 20),
+        accepted=st.booleans(),
+    )
     def arrive(self, sequences, priority, patience, accepted):
         self.count += 1
         wanted = ticket(str(self.count), priority, Size(sequences, 10 * sequences), self.now + patience, accepted)

@@ -221,7 +221,7 @@ class Link:
         try:
             for kind, payload in protocol.splitter.feed(data):
                 self._frame(protocol, kind, payload)
-        except (frames.FrameError, msgspec.MsgspecError, ValueError) as error:
+        except (frames.FrameError, msgspec.MsgspecError, struct.error, ValueError) as error:
             protocol.transport.abort()
             self._lost(protocol, f"it sent what no worker sends: {error}")
 
