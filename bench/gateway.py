@@ -33,8 +33,8 @@ FIGURES = {
     "lat": ("added_p50_ms",),
     "kill": ("failed", "lat_max_ms"),
     "start": ("start_s", "idle_rss_mb"),
-    "conns:2000": ("rss_kb_per_stream", "ok", "bad"),
-    "conns:9500": ("rss_kb_per_stream", "ok", "bad"),
+    "conns2000": ("rss_kb_per_stream", "ok", "bad"),
+    "conns9500": ("rss_kb_per_stream", "ok", "bad"),
 }
 
 

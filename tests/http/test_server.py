@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from cordee.http.request import Limits
-from cordee.http.server import Answer
+from cordee.http.server import HEAD, IDLE, Answer
 from tests.http.serving import TEXT, Serving, conversation, read_answer, read_to_end, statuses
 
 GET = b"GET /%s HTTP/1.1\r\nHost: h\r\n%s\r\n"
@@ -347,3 +347,16 @@ def _drip(client: socket.socket) -> None:
         for _ in range(100):
             client.sendall(b"x")
             threading.Event().wait(0.05)
+
+
+def test_after_a_request_that_began_behind_another_the_connection_is_idle(serving):
+    with conversation(serving, GET % (b"hold", b"") + b"GET /second HTTP/1.1\r\n") as client:
+        serving.handler.wait_for(1)
+        serving.call(lambda: serving.handler.held[0].answer(Answer(200, TEXT, b"first")))
+        assert read_answer(client)[2] == b"first"
+        mine = client.getsockname()
+        (connection,) = (c for c in serving.server.connections if c.transport.get_extra_info("peername") == mine)
+        assert connection.state == HEAD
+        client.sendall(b"Host: h\r\n\r\n")
+        assert read_answer(client)[2] == b"GET /second|"
+        assert connection.state == IDLE

@@ -115,16 +115,15 @@ def test_what_was_sent_since_the_report_is_added_to_it():
     assert (one.used, one.tokens) == (3, 145)
 
 
-def test_a_seat_given_back_shows_in_the_next_report_of_a_worker_and_at_once_elsewhere():
+def test_a_seat_given_back_counts_as_free_at_once_until_a_report_says_otherwise():
     worker, server = replica("w"), replica("s", kind=ReplicaKind.HTTP)
     for one in (worker, server):
         one.began(ONE)
         one.left(ONE)
         assert one.mine == 0
-    assert (server.used, server.tokens) == (0, 0)
-    assert worker.used == 1
-    worker.reported(Load(seen=1))
-    assert (worker.used, worker.tokens) == (0, 0)
+        assert (one.used, one.tokens) == (0, 0)
+    worker.reported(Load(running=1, tokens=5, seen=1))
+    assert (worker.used, worker.tokens) == (1, 5)
 
 
 def test_a_new_connection_counts_from_zero():

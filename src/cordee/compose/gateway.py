@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -16,6 +17,7 @@ import uvloop
 
 from cordee.adapters import pki
 from cordee.adapters.clock import LoopClock
+from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import FileDirectory, ensure_admin_key
 from cordee.adapters.models import ModelError, resolve
 from cordee.adapters.reports import Reporter
@@ -56,11 +58,12 @@ UPSTREAM_KEY = "CORDEE_REPLICA_KEY"  # sent to servers reached by URL
 def run(config: Config, launch: GatewayLaunch) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code."""
     try:
-        ensure_admin_key(launch.data) if not os.environ.get("CORDEE_ADMIN_KEY") else None
+        if not os.environ.get("CORDEE_ADMIN_KEY"):
+            ensure_admin_key(launch.data)
         model = open_model(config) if any(not is_url(replica) for replica in launch.replicas) else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, launch, model))
-    except (OSError, ModelError, ValueError) as error:
+    except (OSError, ModelError, KeysError, pki.PkiError, ValueError) as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 1
 
@@ -92,7 +95,15 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
 
     server = Server(front, _limits(config))
     host, _, port = launch.listen.rpartition(":")
-    await server.listen(host.strip("[]"), int(port))
+    try:
+        await server.listen(host.strip("[]"), int(port))
+    except OSError as error:
+        cure = (
+            "choose another --listen, or end what uses it"
+            if error.errno == errno.EADDRINUSE
+            else "choose another --listen"
+        )
+        raise OSError(f"cannot listen on {launch.listen}: {os.strerror(error.errno or 0).lower()}; {cure}") from error
     log.info("gateway %s (%s) listens on http://%s", launch.name, launch.kind, launch.listen)
 
     stopping = asyncio.Event()

@@ -65,4 +65,3 @@ class Outcome:
     queue_s: float = 0.0
     first_token_s: float | None = None
     total_s: float = 0.0
-    status: int = 0

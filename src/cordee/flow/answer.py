@@ -193,7 +193,9 @@ class Attempt:
     def body(self, data: bytes) -> None:
         answer = self._answer
         if answer.attempt == self._number:
-            answer._progress()
+            answer.last_s = now = answer.clock.now()
+            if answer.first_s is None:
+                answer.first_s = now
             if answer.sink.body(data):
                 answer.started = True
 

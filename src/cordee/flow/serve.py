@@ -201,19 +201,14 @@ def outcome(call: Call, answer: Answer, trip: Trip, result: Result, now: float) 
             end, why = End.FAILED, result.why
         case _:
             assert_never(result)
+    seated_s = trip.seated_s if trip.seated_s is not None else now
     return Outcome(
-        call.id,
-        end,
-        call.model,
-        call.tenant,
-        why=why,
-        replica=trip.replica.id if trip.replica is not None else "",
-        attempts=trip.attempts,
-        continued=trip.continued,
-        identical=trip.identical,
-        tokens_in=len(call.work.prompt) if call.work is not None else 0,
-        tokens_out=answer.tokens,
-        queue_s=(trip.seated_s if trip.seated_s is not None else now) - call.arrived_s,
-        first_token_s=answer.first_s - call.arrived_s if answer.first_s is not None else None,
-        total_s=now - call.arrived_s,
-    )
+        call.id, end, call.model, call.tenant, why,
+        trip.replica.id if trip.replica is not None else "",
+        trip.attempts, trip.continued, trip.identical,
+        len(call.work.prompt) if call.work is not None else 0,
+        answer.tokens if answer.outputs else 0,
+        seated_s - call.arrived_s,
+        answer.first_s - call.arrived_s if answer.first_s is not None else None,
+        now - call.arrived_s,
+    )  # fmt: skip

@@ -37,7 +37,7 @@ from cordee.wire.completion import CompletionShape
 from cordee.wire.errors import Invalid
 from cordee.wire.requests import ChatRequest, CompletionRequest
 from cordee.wire.shape import Shape
-from cordee.wire.strict import decode
+from cordee.wire.strict import decode, refuse_repeated, refuse_repeated_route
 
 log = logging.getLogger(__name__)
 
@@ -176,11 +176,12 @@ class Front:
     # -- calls
 
     def _chat(self, request: Request, exchange: Exchange, caller: Caller) -> None:
-        body = decode(requests.CHAT, request.body, requests.keys_in_messages)
+        body = decode(requests.CHAT, request.body)
         pool, model = self._pool(body.model)
         if model is None:
             self._forward(request, exchange, caller, pool, stream=bool(body.stream))
             return
+        refuse_repeated(request.body, requests.keys_in_messages(body))
         self._refuse_stream_options(body)
         context = self._roster.contexts[model.name]
         size = prepare.chat_text_size(body)
@@ -197,11 +198,12 @@ class Front:
         self._own(request, exchange, caller, pool, model, body, build, shape, aside=size > prepare.ASIDE_CHARS)
 
     def _completion(self, request: Request, exchange: Exchange, caller: Caller) -> None:
-        body = decode(requests.COMPLETION, request.body, requests.no_keys_below)
+        body = decode(requests.COMPLETION, request.body)
         pool, model = self._pool(body.model)
         if model is None:
             self._forward(request, exchange, caller, pool, stream=bool(body.stream))
             return
+        refuse_repeated(request.body, keys_below=0)
         self._refuse_stream_options(body)
         context = self._roster.contexts[model.name]
         text = prepare.completion_text(body)
@@ -231,6 +233,7 @@ class Front:
             raise Invalid("'stream_options' needs 'stream': true", "stream_options")
 
     def _forward(self, request: Request, exchange: Exchange, caller: Caller, pool: Pool, *, stream: bool) -> None:
+        refuse_repeated_route(request.body)
         id, headers = next(self._ids), request.headers
         call = Call(
             id, pool.model, caller.tenant, request.path.decode(), stream, self._clock.now(),

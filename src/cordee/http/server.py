@@ -29,6 +29,7 @@ from cordee.http.request import (
 SWEEP_S = 1.0
 HEAD_END = b"\r\n\r\n"
 HEADS_MAX = 1024  # heads remembered, for at most one sweep: they hold keys
+HEAD_KEPT_BYTES_MAX = 2048  # longer ones are rare, and not worth the memory
 PASSING = {b"transfer-encoding", b"expect", b"connection"}  # such heads are parsed anew each time
 AHEAD_MAX = 32  # pipelined requests kept; a client that sends more is not one of ours
 
@@ -255,7 +256,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._fault is not None:
             return  # the connection is closing: nothing that follows is trusted
-        head = b""
+        head, before = b"", self._request
         if self.state == IDLE:
             end = data.find(HEAD_END) + len(HEAD_END)
             if end >= len(HEAD_END):
@@ -290,7 +291,7 @@ class Connection(asyncio.Protocol):
             elif self._head_bytes > self.server.limits.header_bytes_max:
                 self._fault = Rejection(431, f"the head is longer than {self.server.limits.header_bytes_max} bytes")
                 self._refuse_in_turn()
-        elif head:
+        elif head and self._request is not before and len(head) <= HEAD_KEPT_BYTES_MAX:
             self._remember(head, len(data) - len(head))
 
     def _remember(self, head: bytes, length: int) -> None:
@@ -298,7 +299,9 @@ class Connection(asyncio.Protocol):
         nothing behind it, holds for every one that equals it byte for byte."""
         request, heads = self._request, self.server.heads
         if len(request.body) == length and len(heads) < HEADS_MAX and PASSING.isdisjoint(request.headers):
-            heads[head] = request, length
+            like = Request(request.method, request.version, request.headers, request.keep_alive)
+            like.path, like.query = request.path, request.query  # and not the body: it may be large
+            heads[head] = like, length
 
     def _again(self, like: Request, body: bytes) -> None:
         request = Request(like.method, like.version, like.headers, like.keep_alive)
@@ -383,10 +386,10 @@ class Connection(asyncio.Protocol):
         request, body = self._request, self._body
         request.body = b"".join(body) if isinstance(body, list) else body
         self._body = b""
+        self._next_state = IDLE
         if self._exchange is None and not self._ahead:
             self._begin(request)
             return
-        self._next_state = IDLE
         if self._ahead is None:
             self._ahead = deque()
         self._ahead.append(request)

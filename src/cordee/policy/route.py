@@ -64,11 +64,10 @@ class Replica:
             self._unseen.append(size)
 
     def left(self, size: Size) -> None:
-        """It gives the seat back. Of a replica that reports, the next report will say what that means."""
+        """It gives the seat back. A replica that reports will say soon what that means; until then it counts as free."""
         self.mine -= size.sequences
-        if self.kind is ReplicaKind.HTTP:
-            self.used -= size.sequences
-            self.tokens -= size.tokens
+        self.used = used if (used := self.used - size.sequences) > 0 else 0
+        self.tokens = tokens if (tokens := self.tokens - size.tokens) > 0 else 0
 
     def reported(self, load: Load) -> None:
         """The replica's own word: it covers the first `load.seen` calls of this connection."""

@@ -106,16 +106,11 @@ class CompletionRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 def keys_in_messages(body: ChatRequest) -> int:
-    """For wire.strict.decode."""
+    """For wire.strict.refuse_repeated."""
     count = 0
     for message in body.messages:
         count += 1 if message.content is None else 2
     return count
-
-
-def no_keys_below(body: CompletionRequest) -> int:
-    """For wire.strict.decode."""
-    return 0
 
 
 CHAT = Decoder(ChatRequest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,20 +37,43 @@ _ENGINE_INTERNALS = frozenset(
 )
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, keys_below: Callable[[T], int]) -> T:
-    """The body as its type. `keys_below`: how many keys a value has, as far as it can tell, in the objects inside it. How
-    deep a body may be nested is limited by the decoder. Raises Invalid."""
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The body as its type. How deep it may be nested is limited by the decoder. Raises Invalid."""
     if not body:
         raise Invalid("the request body is empty; send a JSON object")
     try:
-        value = decoder.decode(body)
+        if not body.isascii():
+            body.decode()  # also what is only passed on is text
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the body is not valid JSON: {str(error)[:200]}") from None
-    if may_repeat(body, keys_below(value)):
+
+
+def refuse_repeated(body: bytes, keys_below: int) -> None:
+    """Refuse a key that stands twice in one object: the last of two wins here, and the first one elsewhere. `keys_below`: how
+    many keys the decoded value has, as far as it can tell, in the objects inside it. Raises Invalid."""
+    try:
+        if not may_repeat(body, keys_below):
+            return
+    except RecursionError:  # nested a little less deep than the decoder of its type allows
+        raise Invalid("the body is not valid JSON: it is nested too deeply") from None
+    look_closely(body)
+
+
+def refuse_repeated_route(body: bytes) -> None:
+    """The same, where only what decides the route is worth its time: a body that is passed on is read again by whoever gets
+    it. Raises Invalid."""
+    if body.count(b'"model"') > 1 or body.count(b'"stream"') > 1 or (_BACKSLASH in body and _ESCAPED_ASCII in body):
+        look_closely(body)
+
+
+def look_closely(body: bytes) -> None:
+    try:
         json.loads(body, object_pairs_hook=_unique)
-    return value
+    except (ValueError, RecursionError) as error:  # numbers without end, and nesting a little less deep than it may be
+        raise Invalid(f"the body is not JSON that is good for anything: {str(error)[:200]}") from None
 
 
 def may_repeat(body: bytes, keys_below: int) -> bool:
@@ -81,7 +103,7 @@ def _invalid(text: str) -> Invalid:
     """msgspec's message in the words of the API."""
     found = _PATH.match(text)
     what, path = (found["what"], found["path"]) if found else (text, "")
-    param = path.removeprefix("key ").removeprefix("in ").lstrip("$").lstrip(".")
+    param = path.removeprefix("key ").removeprefix("in ").lstrip("$").lstrip(".").removesuffix("[...]")
     unknown, missing = _UNKNOWN.match(what), _MISSING.match(what)
     if unknown:
         name = unknown["name"][:64]

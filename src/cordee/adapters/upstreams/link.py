@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence

@@ -97,13 +97,13 @@ class _Models(msgspec.Struct):
 class _Forward:
     """Sorts what a server answers: an answer, a refusal before work, or a fault."""
 
-    __slots__ = ("_is_stream", "_receiver", "_retry_after_s", "_status", "_tail")
+    __slots__ = ("_before", "_is_stream", "_last", "_receiver", "_retry_after_s", "_status")
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._status = 0
         self._is_stream = False
-        self._tail = b""
+        self._before = self._last = b""  # kept as they came: only the end of the stream is looked at
         self._retry_after_s: float | None = None
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -120,7 +120,7 @@ class _Forward:
     def body(self, data: bytes) -> None:
         if self._status < 500 and self._status != 429:
             if self._is_stream:
-                self._tail = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else (self._tail + data)[-TAIL_BYTES:]
+                self._before, self._last = self._last, data
             self._receiver.body(data)
 
     def complete(self) -> None:
@@ -128,7 +128,7 @@ class _Forward:
             self._receiver.busy(self._retry_after_s)
         elif self._status >= 500:
             self._receiver.broken(f"it answered with status {self._status}", ran=True)
-        elif self._is_stream and DONE not in self._tail:
+        elif self._is_stream and DONE not in (self._before + self._last)[-TAIL_BYTES:]:
             self._receiver.broken("its stream ended without [DONE]", ran=True)
         else:
             self._receiver.complete()
