@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone; there is nobody to tell
         return 141
+    except OSError as error:  # of writing what was asked for: the commands tell of their own troubles themselves
+        print(f"cordee: {error.strerror or error}", file=sys.stderr)
+        return 1
     return code
 
 
