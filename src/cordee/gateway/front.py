@@ -252,6 +252,8 @@ class Front:
         arrived_s = self._clock.now()
         deadlines, priority = prepare.deadlines(request, self._deadlines), prepare.priority(request)
         stops = prepare.stops(body)
+        if body.n is not None and body.n > 1:
+            prepare.refuse_too_many(body.n, max((r.capacity.sequences for r in pool.seats.replicas), default=body.n))
 
         def go(work: Work) -> None:
             id = next(self._ids)

@@ -142,6 +142,12 @@ def refuse_oversize(chars: int, context: int, param: str) -> None:
         raise too_long(f"more than {context * PIECE_BYTES_MAX} characters", context, param)
 
 
+def refuse_too_many(n: int, sequences_max: int) -> None:
+    """More choices than the largest worker answers at once would wait for room that never comes, and hold up the queue."""
+    if n > sequences_max:
+        raise Invalid(f"'n' is at most {sequences_max} here: no worker answers more choices at once", "n")
+
+
 def too_long(what: str, context: int, param: str) -> Invalid:
     return Invalid(
         f"this model's context is {context} tokens, and the prompt has {what}; shorten it",

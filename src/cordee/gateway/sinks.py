@@ -16,6 +16,7 @@ from cordee.flow.mailbox import Mailbox
 from cordee.http.client import Exchange as UpstreamExchange
 from cordee.http.server import Answer as HttpAnswer
 from cordee.http.server import Exchange
+from cordee.wire import errors
 from cordee.wire.shape import DONE, Choice, Shape, error_event
 from cordee.wire.text import Text
 
@@ -220,6 +221,9 @@ class ForwardSink:
         self.answer = None  # no cycle stays behind for the collector to find
         if self._begun:
             self._exchange.end()
+        elif self._size > FORWARD_BYTES_MAX:
+            what = f"the upstream server's answer is longer than {FORWARD_BYTES_MAX} bytes; ask for a stream"
+            self.fail(502, errors.body(502, what), b"")
         else:
             parts = self._parts
             body = parts[0] if len(parts) == 1 else b"".join(parts)
