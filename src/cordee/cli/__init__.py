@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from cordee import __version__
-from cordee.cli import chat, config, gateway, keys, models, platform, worker
 
-COMMANDS = (platform, chat, models, keys, config, gateway, worker)
+# Where each command stands, in the order of `cordee --help`. Only what is asked for is imported: a gateway does not carry the
+# screens of `cordee up` in its memory.
+PLACES = {
+    "up": "platform", "down": "platform", "status": "platform", "chat": "chat", "models": "models", "keys": "keys",
+    "config": "config", "gateway": "gateway", "worker": "worker",
+}  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The parser of one command, or of all."""
     top = argparse.ArgumentParser(
         prog="cordee",
         description="Serve language models to many clients at once, and do not go down.",
@@ -28,13 +34,14 @@ Each command has its own help with examples: cordee up --help""",
     )
     top.add_argument("--version", action="version", version=f"cordee {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands)
+    for place in dict.fromkeys([PLACES[command]] if command in PLACES else PLACES.values()):
+        importlib.import_module(f"cordee.cli.{place}").add(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser(words[0] if words else "").parse_args(words)
     try:
         code: int = args.run(args)
     except KeyboardInterrupt:

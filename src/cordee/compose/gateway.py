@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import logging
@@ -10,12 +11,12 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import uvloop
 
-from cordee.adapters import pki
 from cordee.adapters.clock import LoopClock
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import FileDirectory, ensure_admin_key
@@ -63,7 +64,7 @@ def run(config: Config, launch: GatewayLaunch) -> int:
         model = open_model(config) if any(not is_url(replica) for replica in launch.replicas) else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, launch, model))
-    except (OSError, ModelError, KeysError, pki.PkiError, ValueError) as error:
+    except (OSError, ModelError, KeysError, ValueError) as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 1
 
@@ -73,6 +74,13 @@ def open_model(config: Config) -> Model:
     found = resolve(config.model, cache_dir(os.environ))
     vocabulary = open_vocabulary(str(found.path) if found.path is not None else "oracle", config.engine.library)
     return Model(found.name, vocabulary, Template(vocabulary))
+
+
+def give_back_memory() -> None:
+    """What reading a vocabulary has left over goes back to the system, where the C library can do that (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def is_url(replica: str) -> bool:
@@ -123,6 +131,7 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
     gc.set_threshold(*COLLECT_RARELY)
+    give_back_memory()
     await stopping.wait()
 
     log.info("gateway %s drains %d calls", launch.name, len(watch.open))
@@ -185,12 +194,15 @@ def _link(
     rules = config.link
     listener = _Listener()
     tls: ssl.SSLContext | None = None
+    peer_is_worker: Callable[[ssl.SSLObject], bool] | None = None
     if address.startswith("tls://"):
-        pki.ensure(launch.data)
-        tls = pki.client_context(launch.data, "gateway", "worker")
+        # Certificates cost a gateway ten megabytes of library: only those that reach other hosts pay them.
+        from cordee.compose.secure import context_to_workers, is_worker  # noqa: PLC0415
+
+        tls, peer_is_worker = context_to_workers(launch.data), is_worker
     link = Link(
         address, launch.name, LinkRules(rules.beat_s, rules.idle_beat_s, rules.suspect_s_min, rules.phi), listener, tls,
-        _is_worker if tls is not None else None,
+        peer_is_worker,
     )  # fmt: skip
 
     def late(rows: int) -> None:
@@ -201,10 +213,6 @@ def _link(
 
     listener.seat = WorkerSeat(roster, link, late, vocabulary_of)
     return link
-
-
-def _is_worker(peer: ssl.SSLObject) -> bool:
-    return pki.peer_role(peer) == "worker"
 
 
 class _Listener:
