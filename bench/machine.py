@@ -35,7 +35,7 @@ def write(name: str, question: str, figures: Any) -> Path:
     ).stdout.strip()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    command = " ".join(["python", *(os.path.relpath(a) if a.startswith("/") else a for a in sys.argv)])
+    command = " ".join(["python -m", f"bench.{name}", *sys.argv[1:]])
     result = {
         "question": question,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
