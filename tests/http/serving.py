@@ -11,8 +11,9 @@ from types import TracebackType
 
 import uvloop
 
+from cordee.http.exchange import Answer, Exchange
 from cordee.http.request import Limits, Rejection, Request
-from cordee.http.server import Answer, Exchange, Server
+from cordee.http.server import Server
 
 PATIENCE_S = 5.0
 TEXT = b"content-type: text/plain\r\n"

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import pytest
 
+from cordee.http.exchange import Answer
 from cordee.http.request import Limits
-from cordee.http.server import HEAD, IDLE, Answer
+from cordee.http.server import HEAD, IDLE
 from tests.http.serving import TEXT, Serving, conversation, read_answer, read_to_end, statuses
 
 GET = b"GET /%s HTTP/1.1\r\nHost: h\r\n%s\r\n"

@@ -25,9 +25,9 @@ from cordee.gateway import prepare
 from cordee.gateway.metrics import CONTENT_TYPE, Metrics
 from cordee.gateway.roster import Roster
 from cordee.gateway.sinks import JSON, ForwardSink, TokenSink
+from cordee.http.exchange import Answer as HttpAnswer
+from cordee.http.exchange import Exchange
 from cordee.http.request import Rejection, Request
-from cordee.http.server import Answer as HttpAnswer
-from cordee.http.server import Exchange
 from cordee.policy.after import Stop
 from cordee.policy.rate import Rates
 from cordee.ports import Clock, Directory

@@ -14,8 +14,8 @@ from cordee.flow.answer import Answer as FlowAnswer
 from cordee.flow.facts import GONE, Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.http.client import Exchange as UpstreamExchange
-from cordee.http.server import Answer as HttpAnswer
-from cordee.http.server import Exchange
+from cordee.http.exchange import Answer as HttpAnswer
+from cordee.http.exchange import Exchange
 from cordee.wire import errors
 from cordee.wire.shape import DONE, Choice, Shape, error_event
 from cordee.wire.text import Text

@@ -68,7 +68,7 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """One connection to the upstream server."""
 
-    __slots__ = ("_end", "_headers", "_parser", "_pool", "exchange", "is_reused", "transport")
+    __slots__ = ("_end", "_headers", "_parser", "_pool", "exchange", "transport")
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -77,7 +77,6 @@ class Connection(asyncio.Protocol):
         self._end = GOES_ON
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
-        self.is_reused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
@@ -180,7 +179,6 @@ class ConnectionPool:
         while idle:
             connection = idle.pop()
             if not connection.transport.is_closing():
-                connection.is_reused = True
                 connection.send(exchange, data)
                 return exchange
         task = self._loop.create_task(self._connect(exchange, data))

@@ -1,0 +1,149 @@
+"""One request and the way to answer it: whole, or in pieces. Decides how an answer is framed, and whether its connection is
+kept; touches nothing but the connection it came on."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from cordee.http.request import Request
+
+if TYPE_CHECKING:
+    from cordee.http.server import Connection
+
+
+class StatusLines(dict[int, bytes]):
+    """The first line of an answer, by its status. One that has no name (a forwarded 499) goes out without one."""
+
+    def __missing__(self, status: int) -> bytes:
+        return b"HTTP/1.1 %d \r\n" % status
+
+
+STATUS_LINES = StatusLines(
+    (status.value, b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())) for status in HTTPStatus
+)
+CLOSE = b"connection: close\r\n"
+
+
+class Answer:
+    """A whole answer. `headers` are lines, each ending in CRLF, without length and connection."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: bytes, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Listener(Protocol):
+    """Whoever answers an exchange hears of the client through this."""
+
+    def gone(self) -> None:
+        """The client has closed its side; nothing written is seen any more."""
+        ...
+
+    def writable(self) -> None:
+        """A slow client has read what was written."""
+        ...
+
+
+class Exchange:
+    """One request and the way to answer it. After its end it is inert."""
+
+    __slots__ = ("_chunked", "_connection", "_keep_alive", "listener")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection: Connection | None = connection
+        self._keep_alive = request.keep_alive
+        self._chunked = request.version == "1.1"
+        self.listener: Listener | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_slow(self) -> bool:
+        """The client reads more slowly than is written: hold back until `listener.writable`."""
+        return self._connection is not None and self._connection.paused
+
+    def answer(self, answer: Answer) -> None:
+        """A whole answer at once."""
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._keep_alive or connection.server.closing:
+            self._keep_alive = False
+            end = b"connection: close\r\n\r\n"
+        else:
+            end = b"\r\n"
+        connection.transport.write(
+            b"%s%s%scontent-length: %d\r\n%s%s"
+            % (STATUS_LINES[answer.status], connection.server.date, answer.headers, len(answer.body), end, answer.body)
+        )
+        self._detach(connection)
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """The head of an answer that comes in pieces."""
+        connection = self._connection
+        if connection is None:
+            return
+        close = not self._keep_alive or connection.server.closing or not self._chunked
+        self._keep_alive = not close
+        coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        connection.transport.write(
+            STATUS_LINES[status] + connection.server.date + headers + coding + (CLOSE if close else b"") + b"\r\n"
+        )
+
+    def write(self, data: bytes) -> None:
+        """A piece of the answer; `data` must not be empty."""
+        connection = self._connection
+        if connection is not None:
+            connection.transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece, and the end."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._chunked:
+            connection.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+        elif data:
+            connection.transport.write(data)
+        self._detach(connection)
+
+    def abort(self) -> None:
+        """Break off visibly: the client must not take what it has for a whole answer."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.transport.abort()
+
+    def _detach(self, connection: Connection) -> None:
+        self._connection = None
+        self.listener = None
+        connection.finished(self._keep_alive)
+
+    def lost(self) -> None:
+        self._connection = None
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.gone()
+
+
+class HeadExchange(Exchange):
+    """An exchange whose request was HEAD: the answer has the length of a body, and none (RFC 9110, 9.3.2)."""
+
+    __slots__ = ()
+
+    def answer(self, answer: Answer) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self._keep_alive = self._keep_alive and not connection.server.closing
+        length = b"content-length: %d\r\n" % len(answer.body)
+        close = b"" if self._keep_alive else CLOSE
+        head = STATUS_LINES[answer.status] + connection.server.date + answer.headers
+        connection.transport.write(head + length + close + b"\r\n")
+        self._detach(connection)
