@@ -23,9 +23,11 @@ from cordee.domain.call import Deadlines
 from cordee.domain.caller import INFERENCE, Caller
 from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
+from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.roster import PoolRules, Roster
+from cordee.gateway.walk import Walks
 from cordee.http import client
 from cordee.http.request import Limits
 from cordee.http.server import Connection, Server
@@ -77,7 +79,9 @@ async def run(requests: int, profile: bool) -> None:
     clock, rng, counts = LoopClock(loop), Random(1), Counts()
     roster = Roster(PoolRules(SeatRules(), AttemptRules(), RetryRules(), BreakerRules(), 65536), clock, rng)
     watch = Watch(clock, roster.pools.values())
-    front = Front(roster, Keys(), watch, Metrics(roster, watch, counts), counts, clock, rng, Deadlines())
+    metrics = Metrics(roster, watch, counts)
+    walks = Walks(watch, metrics, counts, clock)
+    front = Front(roster, Keys(), Calls(roster, walks, metrics, clock, rng, Deadlines()), walks, metrics)
     server = Server(front, Limits())
     pending: list[client.Connection] = []
     for port in (1, 2):

@@ -21,10 +21,12 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
+from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.prepare import Model
 from cordee.gateway.roster import PoolRules, Roster
+from cordee.gateway.walk import Walks
 from cordee.http.request import Limits
 from cordee.http.server import Server
 from cordee.policy.after import AttemptRules
@@ -131,6 +133,8 @@ class Gateway:
     def __init__(self, seats: SeatRules | None = None, sequences: int = 8, body_bytes_max: int = 1 << 20) -> None:
         self.worker = Worker()
         self.front: Front
+        self.calls: Calls
+        self.watch: Watch
         self.server: Server
         self.replica: Replica
         self.metrics: Metrics
@@ -196,9 +200,12 @@ class Gateway:
         roster = Roster(self._rules, clock, rng)
         watch = Watch(clock, roster.pools.values())
         self.metrics = Metrics(roster, watch, counts)
-        self.front = Front(roster, Directory(), watch, self.metrics, counts, clock, rng, Deadlines())
+        self.watch = watch
+        walks = Walks(watch, self.metrics, counts, clock)
+        self.calls = Calls(roster, walks, self.metrics, clock, rng, Deadlines())
+        self.front = Front(roster, Directory(), self.calls, walks, self.metrics)
         vocabulary = Bytes()
-        self.front.models["m"] = Model("m", vocabulary, Template(vocabulary))
+        self.calls.models["m"] = Model("m", vocabulary, Template(vocabulary))
         capacity = Capacity(self._sequences, 100_000)
         self.replica = Replica("w1", ReplicaKind.LINK, capacity, "0123456789abcdef", roster.breaker(), exact=True)
         self.replica.ready = True

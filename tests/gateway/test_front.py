@@ -33,7 +33,7 @@ def gateway(shared: Gateway) -> Iterator[Gateway]:
     shared.worker.cancelled.clear()
     yield shared
     assert shared.replica.mine == 0, "a seat was not given back"
-    assert shared.call(lambda: len(shared.front._watch.open)) == 0
+    assert shared.call(lambda: len(shared.watch.open)) == 0
 
 
 def client(gateway: Gateway, key: str = KEY) -> openai.OpenAI:

@@ -32,10 +32,12 @@ from cordee.domain.call import Deadlines
 from cordee.domain.replica import Capacity, Load
 from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
+from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.prepare import Model
 from cordee.gateway.roster import Card, PoolRules, Roster, WorkerSeat
+from cordee.gateway.walk import Walks
 from cordee.http.request import Limits
 from cordee.http.server import Server
 from cordee.link.frames import WorkerHello
@@ -97,9 +99,11 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
     directory = FileDirectory(launch.data)
     limits = config.deadlines
     deadlines = Deadlines(limits.total_s, limits.first_token_s, limits.between_tokens_s)
-    front = Front(roster, directory, watch, metrics, counts, clock, rng, deadlines)
+    walks = Walks(watch, metrics, counts, clock)
+    calls = Calls(roster, walks, metrics, clock, rng, deadlines)
+    front = Front(roster, directory, calls, walks, metrics)
     if model is not None:
-        front.models[model.name] = model
+        calls.models[model.name] = model
 
     server = Server(front, _limits(config))
     host, _, port = launch.listen.rpartition(":")

@@ -13,6 +13,7 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.flow.answer import Answer as FlowAnswer
 from cordee.flow.facts import GONE, Fact
 from cordee.flow.mailbox import Mailbox
+from cordee.gateway.replies import JSON
 from cordee.http.client import Exchange as UpstreamExchange
 from cordee.http.exchange import Answer as HttpAnswer
 from cordee.http.exchange import Exchange
@@ -20,7 +21,6 @@ from cordee.wire import errors
 from cordee.wire.shape import DONE, Choice, Shape, error_event
 from cordee.wire.text import Text
 
-JSON = b"content-type: application/json\r\n"
 EVENTS = b"content-type: text/event-stream\r\ncache-control: no-cache\r\n"
 PASSED_ON = frozenset({b"content-type", b"retry-after"})
 FORWARD_BYTES_MAX = 64 * 1024 * 1024  # of an answer that does not stream
