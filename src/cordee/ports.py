@@ -81,6 +81,15 @@ class Receiver(Protocol):
         """A choice is complete after `index` tokens."""
         ...
 
+    def text(self, choice: int, text: str, why: Finish = Finish.NONE) -> None:
+        """More of a choice from a replica that speaks text, for a call whose client is answered in tokens' stead with text.
+        `why` other than NONE: the choice is complete with this."""
+        ...
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        """What such a replica counted; comes before the last choice is complete."""
+        ...
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """A forwarded answer begins."""
         ...
@@ -110,6 +119,11 @@ class Running(Protocol):
         """Stop it; nothing is pushed any more. Idempotent."""
         ...
 
+    def detach(self) -> None:
+        """Nothing is pushed any more, but a kept answer is finished and held ready for whoever comes back for it. The same as
+        `cancel` where nothing can be kept. Idempotent."""
+        ...
+
 
 class Upstream(Protocol):
     """The way to one replica."""
@@ -122,7 +136,10 @@ class Upstream(Protocol):
         done: frozenset[int],
         remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> Running:
-        """Begin an attempt. `outputs[i]` are the tokens of choice i emitted so far, `done` the choices that are
-        complete. Never raises for the replica's state: that comes through `receiver`, possibly before this returns."""
+        """Begin an attempt. `outputs[i]` are the tokens of choice i emitted so far, `done` the choices that are complete;
+        `sent` is what of a forwarded stream has left for the client, from which to go on.
+
+        Never raises for the replica's state: that comes through `receiver`, possibly before this returns."""
         ...

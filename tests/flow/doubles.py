@@ -36,6 +36,8 @@ class Sink:
         self.tokens: dict[int, list[int]] = {}
         self.logprobs: list[TokenLogprobs | None] = []
         self.finished: dict[int, Finish] = {}
+        self.texts: dict[int, str] = {}
+        self.used = (0, 0)
         self.bytes = b""
         self.status = 0
         self._stop_at = stop_at
@@ -49,6 +51,14 @@ class Sink:
     def finish(self, choice: int, why: Finish) -> None:
         assert choice not in self.finished, "two ends"
         self.finished[choice] = why
+
+    def text(self, choice: int, text: str, why: Finish) -> None:
+        self.texts[choice] = self.texts.get(choice, "") + text
+        if why is not Finish.NONE:
+            self.finish(choice, why)
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        self.used = (tokens_in, tokens_out)
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.status = status
@@ -66,6 +76,9 @@ class Running:
 
     def cancel(self) -> None:
         self.cancelled += 1
+
+    def detach(self) -> None:
+        self.cancel()
 
 
 class Stage:

@@ -87,6 +87,9 @@ class Running:
     def cancel(self) -> None:
         self._worker.cancelled.set()
 
+    def detach(self) -> None:
+        self.cancel()
+
 
 class Worker:
     """Port Upstream: says `text`, one token a byte, in a later pass of the loop; unless `act` does something else first."""
@@ -100,10 +103,11 @@ class Worker:
     def start(
         self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> Running:  # fmt: skip
         self.calls.append(call)
-        sent = [len(output) for output in outputs]
-        asyncio.get_running_loop().call_soon(self._answer, call, attempt, sent, done, receiver)
+        counts = [len(output) for output in outputs]
+        asyncio.get_running_loop().call_soon(self._answer, call, attempt, counts, done, receiver)
         return Running(self)
 
     def _answer(self, call: Call, attempt: int, sent: list[int], done: frozenset[int], receiver: Receiver) -> None:

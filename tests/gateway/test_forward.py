@@ -30,6 +30,7 @@ class Upstream:
     def start(
         self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> Upstream:  # fmt: skip
         self.calls.append(call)
         script = self.scripts[min(len(self.calls), len(self.scripts)) - 1]
@@ -37,6 +38,9 @@ class Upstream:
         return self
 
     def cancel(self) -> None: ...
+
+    def detach(self) -> None:
+        self.cancel()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.policy.breaker import Breaker, BreakerRules
-from cordee.policy.route import Replica, Size, pick
+from cordee.policy.route import Replica, Size, Want, pick
 
 ONE = Size(1, 100)
 CAPACITY = Capacity(sequences=8, tokens=8000)
@@ -25,7 +25,8 @@ def replica(
 
 
 def picked(replicas: list[Replica], size: Size = ONE, seed: int = 0, **options: object) -> str | None:
-    found = pick(0.0, Random(seed), replicas, size, **options)  # type: ignore[arg-type]
+    alone = bool(options.pop("alone", True))
+    found = pick(0.0, Random(seed), replicas, Want(size, **options), alone=alone)  # type: ignore[arg-type]
     return found.id if found is not None else None
 
 
@@ -64,7 +65,7 @@ def test_room_is_counted_in_sequences():
 
 
 def test_a_call_that_was_accepted_needs_no_room():
-    assert picked([replica("full", used=8)], overcommit=True) == "full"
+    assert picked([replica("full", used=8)], anyway=True) == "full"
 
 
 def test_the_one_to_avoid_is_avoided():

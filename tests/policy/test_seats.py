@@ -11,7 +11,7 @@ from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.replica import Capacity, ReplicaKind
 from cordee.policy.breaker import Breaker, BreakerRules
-from cordee.policy.route import Replica, Size
+from cordee.policy.route import Replica, Size, Want
 from cordee.policy.seats import FORGET_MIN, JITTER, Granted, Queued, Seated, SeatRules, Seats, Ticket
 
 ONE = Size(1, 10)
@@ -32,7 +32,8 @@ def ticket(
     name: str = "c", priority: Priority = Priority.STANDARD, size: Size = ONE, start_by_s: float = LATER, accepted: bool = False,
     avoid: str = "", fingerprint: str = "",
 ) -> Ticket:  # fmt: skip
-    return Ticket(name, priority, size, start_by_s, avoid=avoid, fingerprint=fingerprint, accepted=accepted)
+    want = Want(size, anyway=accepted, avoid=avoid, fingerprint=fingerprint)
+    return Ticket(name, priority, want, start_by_s, accepted=accepted)
 
 
 RNG = Random(1)

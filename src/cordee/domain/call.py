@@ -18,6 +18,14 @@ class Priority(IntEnum):
     BATCH = 2
 
 
+class Sensitivity(IntEnum):
+    """How little a call should leave the installation: the lowest goes out first when the house is full."""
+
+    PUBLIC = 0
+    INTERNAL = 1
+    CONFIDENTIAL = 2
+
+
 @record
 class Deadlines:
     """How long a call may take, in seconds from its arrival (total, first token) or from its last token (between)."""
@@ -69,7 +77,14 @@ class Work:
 
 @record
 class Call:
-    """One request for one answer. `work` is set when our own workers answer it, `body` when it is forwarded."""
+    """One request for one answer. `work` is set when our own workers answer it, `body` (the request as it came) when another
+    server may.
+
+    `keep`: the answer outlives its gateway: workers keep what they send, and nobody stops them when a connection breaks.
+    `attach`: the replica that is asked first because it may still have the answer of this very call, "" for none.
+    `local_only`: it never leaves this installation; otherwise `sensitivity` says who leaves first when some must.
+    `affinity`: equal for calls whose prompts begin alike, 0 where that is unknown. `region`: where the caller is.
+    """
 
     id: str
     model: str
@@ -82,6 +97,13 @@ class Call:
     work: Work | None = None
     body: bytes = b""
     headers: Sequence[tuple[bytes, bytes]] = field(default=())
+    key_id: str = ""
+    keep: bool = False
+    attach: str = ""
+    local_only: bool = False
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    affinity: int = 0
+    region: str = ""
 
     @property
     def cost(self) -> int:

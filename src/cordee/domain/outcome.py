@@ -49,6 +49,11 @@ class Outcome:
 
     `continued` counts takeovers after the first token; `attempts` counts all. `identical` is whether every takeover was
     between replicas that compute bitwise the same answer.
+
+    `model` answered; `asked` is the model the caller named where that is another one. `replicas`: all that were tried, in order.
+    `continuation`: how the answer went on after a break: "" (it did not), "exact", "tokens", "text" or "restart". `resumed`: the
+    client came back for the rest of a call that had begun elsewhere; then tokens count what is new. `cloud`: it left this
+    installation, for `money` in the currency of the configuration. `cached`: tokens of the prompt that were not computed again.
     """
 
     call_id: str
@@ -65,3 +70,12 @@ class Outcome:
     queue_s: float = 0.0
     first_token_s: float | None = None
     total_s: float = 0.0
+    key_id: str = ""
+    path: str = ""
+    asked: str = ""
+    replicas: tuple[str, ...] = ()
+    continuation: str = ""
+    resumed: bool = False
+    cloud: bool = False
+    money: float = 0.0
+    cached: int = 0

@@ -12,7 +12,8 @@ class ReplicaKind(Enum):
     """How a replica is reached, and with it how a broken answer can go on."""
 
     LINK = "link"  # our own worker: continuation by token ids
-    HTTP = "http"  # any OpenAI-compatible server: restart only if nothing was sent
+    HTTP = "http"  # any OpenAI-compatible server: as far as it can continue
+    CLOUD = "cloud"  # the same outside this installation, for money
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class ModelCard:
     exact: bool
 
 
+UNKNOWN = 255  # of a percentage: the byte that stands for it on the link
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """How much fits: sequences that run at once, and tokens of cache over all of them."""
@@ -40,9 +44,15 @@ class Capacity:
 
 @record
 class Load:
-    """A replica's own report. `seen` counts the calls it has had from the reader: what was sent since is not in it yet."""
+    """A replica's own report. `seen` counts the calls it has had from the reader: what was sent since is not in it yet.
+
+    `cpu`, `memory` and `gpu` are what its host uses, in percent, smoothed by the worker; UNKNOWN where that is not known.
+    """
 
     running: int = 0
     waiting: int = 0
     tokens: int = 0
     seen: int = 0
+    cpu: int = UNKNOWN
+    memory: int = UNKNOWN
+    gpu: int = UNKNOWN

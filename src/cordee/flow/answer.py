@@ -30,6 +30,14 @@ class Sink(Protocol):
         """The choice is complete."""
         ...
 
+    def text(self, choice: int, text: str, why: Finish) -> None:
+        """More of a choice as text, and its end unless `why` is NONE: from a replica that does not send tokens."""
+        ...
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        """How many tokens such a replica counted."""
+        ...
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
 
     def body(self, data: bytes) -> bool:
@@ -150,6 +158,15 @@ class Answer:
         else:
             self._break("the worker could not go on with this answer" if why is Finish.FAILED else "the worker gave up")
 
+    def _text(self, choice: int, text: str, why: Finish) -> None:
+        if choice in self.done:
+            return
+        self._progress()
+        self.started = True
+        self.sink.text(choice, text, why)
+        if why is not Finish.NONE:
+            self._close(choice)
+
     def _close(self, choice: int) -> None:
         self.done.add(choice)
         self._open -= 1
@@ -185,6 +202,14 @@ class Attempt:
     def finish(self, choice: int, index: int, why: Finish) -> None:
         if self._answer.attempt == self._number:
             self._answer._finish(choice, index, why)
+
+    def text(self, choice: int, text: str, why: Finish = Finish.NONE) -> None:
+        if self._answer.attempt == self._number:
+            self._answer._text(choice, text, why)
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        if self._answer.attempt == self._number:
+            self._answer.sink.usage(tokens_in, tokens_out)
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._answer.attempt == self._number:

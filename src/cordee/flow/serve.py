@@ -15,7 +15,7 @@ from cordee.flow.answer import Answer
 from cordee.flow.facts import RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed
 from cordee.flow.pool import Pool
 from cordee.policy.after import Again, Stop, after
-from cordee.policy.route import Replica, Size
+from cordee.policy.route import Replica, Size, Want
 from cordee.policy.seats import Queued, Seated, Ticket
 
 
@@ -59,9 +59,8 @@ class Trip:
 async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
     """From the queue to the end. Never raises; every seat taken is given back."""
     now = pool.clock.now
-    ticket = Ticket(
-        call.id, call.priority, Size(call.sequences, call.cost), start_by_s=call.arrived_s + _patience_s(call, pool)
-    )
+    want = Want(Size(call.sequences, call.cost))
+    ticket = Ticket(call.id, call.priority, want, call.arrived_s + _patience_s(call, pool), call.tenant)
     pool.budget.first_attempt()
     while True:
         asked = pool.ask(ticket, answer.box)
@@ -159,15 +158,14 @@ def _next_ticket(
     """The place in the line of a call that goes on: at the front and until its own deadline, unless no replica has
     taken it yet."""
     accepted = not broken.ended.busy or ticket.accepted
-    return Ticket(
-        call.id,
-        call.priority,
+    want = Want(
         ticket.size,
-        start_by_s=call.arrived_s + call.deadlines.total_s if accepted else ticket.start_by_s,
+        anyway=accepted,
         avoid=replica.id if following.elsewhere else "",
         fingerprint=replica.fingerprint if answer.started else "",
-        accepted=accepted,
     )
+    start_by_s = call.arrived_s + call.deadlines.total_s if accepted else ticket.start_by_s
+    return Ticket(call.id, call.priority, want, start_by_s, call.tenant, accepted)
 
 
 def _interrupted(fact: Gone | Expired | Closing) -> Result:

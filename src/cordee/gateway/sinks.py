@@ -85,6 +85,22 @@ class TokenSink:
             self._send(choice, rest)
         self._close(choice)
 
+    def text(self, choice: int, text: str, why: Finish) -> None:
+        if self._waiting is not None:
+            self._waiting[choice] += text
+        elif self._exchange.is_slow:
+            self._waiting = [""] * len(self.texts)
+            self._waiting[choice] = text
+        elif text:
+            self._send(choice, text)
+        if why is not Finish.NONE:
+            self._whys[choice] = why
+            self._close(choice)
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        self._tokens_in = tokens_in
+        self.counts[0] = tokens_out
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         raise AssertionError("our own workers send tokens, not bytes")
 
@@ -191,6 +207,12 @@ class ForwardSink:
 
     def finish(self, choice: int, why: Finish) -> None:
         raise AssertionError("another server sends bytes, not tokens")
+
+    def text(self, choice: int, text: str, why: Finish) -> None:
+        raise AssertionError("a forwarded answer is bytes, not text")
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        raise AssertionError("a forwarded answer is bytes, not text")
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.status = status

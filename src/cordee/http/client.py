@@ -56,6 +56,9 @@ class Exchange:
         if self.connection is not None:
             self.connection.transport.abort()
 
+    def detach(self) -> None:
+        self.cancel()
+
     def pause(self) -> None:
         if self.connection is not None:
             self.connection.transport.pause_reading()

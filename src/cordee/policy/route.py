@@ -30,6 +30,27 @@ class Size:
     tokens: int
 
 
+@record
+class Want:
+    """What a call asks of the replica that is to serve it.
+
+    `size` must fit unless `anyway` (a call that was accepted goes on wherever it can). `avoid`: rather not this one; `never`:
+    not these; `prefer`: this one if it can be asked at all, it has the answer so far. `fingerprint`: only equals of it;
+    `continues`: only one that can go on from text that has left. `affinity`: calls of one value share the beginning of their
+    prompts (0: unknown). `region`: where the caller is.
+    """
+
+    size: Size
+    anyway: bool = False
+    avoid: str = ""
+    never: frozenset[str] = frozenset()
+    prefer: str = ""
+    fingerprint: str = ""
+    continues: bool = False
+    affinity: int = 0
+    region: str = ""
+
+
 class Replica:
     """One replica as this gateway sees it. `used` sequences and `tokens` are what is known to be there now: the last report
     and what was sent since, or, where nothing is reported, what this gateway has there. Facts keep them; decisions read."""
@@ -91,50 +112,35 @@ class Replica:
         return self.tokens / self.capacity.tokens
 
 
-def pick(
-    now: float,
-    rng: Random,
-    replicas: Sequence[Replica],
-    size: Size,
-    *,
-    avoid: str = "",
-    fingerprint: str = "",
-    overcommit: bool = False,
-    alone: bool = True,
-) -> Replica | None:
-    """The replica to ask, or None when none has room.
-
-    `avoid`: not this one; `fingerprint`: only its equals; `overcommit`: room does not matter (a call that was accepted
-    goes on); `alone`: no other gateway shares these replicas.
-    """  # fmt: skip
+def pick(now: float, rng: Random, replicas: Sequence[Replica], want: Want, *, alone: bool = True) -> Replica | None:
+    """The replica to ask, or None when none has room. `alone`: no other gateway shares these replicas."""
     count = len(replicas)
     if count > SCAN_MAX:
         for _ in range(TRIES):
             sample: Sequence[Replica] = (replicas[int(rng.random() * count)], replicas[int(rng.random() * count)])
-            best = _least(now, rng, sample, size, avoid, fingerprint, overcommit)
+            best = _least(now, rng, sample, want)
             if best is not None:
                 return best
     elif not alone and count > 2:  # of exactly two, both candidates are always looked at
         sample = tuple(rng.sample(replicas, 2))
-        best = _least(now, rng, sample, size, avoid, fingerprint, overcommit)
+        best = _least(now, rng, sample, want)
         if best is not None:
             return best
-    return _least(now, rng, replicas, size, avoid, fingerprint, overcommit)
+    return _least(now, rng, replicas, want)
 
 
 TRIES = 4  # pairs drawn before all are looked at
 
 
-def _least(
-    now: float, rng: Random, replicas: Sequence[Replica], size: Size, avoid: str, fingerprint: str, overcommit: bool
-) -> Replica | None:
+def _least(now: float, rng: Random, replicas: Sequence[Replica], want: Want) -> Replica | None:
+    sequences, anyway, avoid, fingerprint = want.size.sequences, want.anyway, want.avoid, want.fingerprint
     best: Replica | None = None
     best_score = 0.0
     for replica in replicas:
         capacity = replica.capacity
         if (
             not replica.ready
-            or (not overcommit and replica.used + size.sequences > capacity.sequences)
+            or (not anyway and replica.used + sequences > capacity.sequences)
             or not (replica.breaker.is_closed or replica.breaker.ask(now))
             or replica.id == avoid
             or (fingerprint and replica.fingerprint != fingerprint)

@@ -8,13 +8,13 @@ once with the time after which asking again makes sense.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.record import record
-from cordee.policy.route import Replica, Size, pick
+from cordee.policy.route import Replica, Size, Want, pick
 
 if TYPE_CHECKING:
     from random import Random
@@ -43,11 +43,14 @@ class Ticket:
 
     call_id: str
     priority: Priority
-    size: Size
+    want: Want
     start_by_s: float
-    avoid: str = ""
-    fingerprint: str = ""
+    tenant: str = ""
     accepted: bool = False
+
+    @property
+    def size(self) -> Size:
+        return self.want.size
 
 
 @record
@@ -164,25 +167,14 @@ class Seats:
             heapq.heapify(self._queue)
 
     def _pick(self, now: float, rng: Random, ticket: Ticket) -> Replica | None:
-        alone = self.rules.gateways <= 1
-        found = pick(
-            now, rng, self.replicas, ticket.size, avoid=ticket.avoid, fingerprint=ticket.fingerprint,
-            overcommit=ticket.accepted, alone=alone,
-        )  # fmt: skip
-        if found is None and ticket.avoid:  # the one that just failed is better than none, if it is ready again
-            found = pick(
-                now,
-                rng,
-                self.replicas,
-                ticket.size,
-                fingerprint=ticket.fingerprint,
-                overcommit=ticket.accepted,
-                alone=alone,
-            )
+        alone, want = self.rules.gateways <= 1, ticket.want
+        found = pick(now, rng, self.replicas, want, alone=alone)
+        if found is None and want.avoid:  # the one that just failed is better than none, if it is ready again
+            found = pick(now, rng, self.replicas, replace(want, avoid=""), alone=alone)
         if found is None and self._mostly_open():
-            found = self._regardless(ticket)
+            found = self._regardless(want)
         if found is not None:  # at once, before the next in line is decided on
-            found.began(ticket.size)
+            found.began(want.size)
             if not found.breaker.is_closed:
                 found.breaker.began()
         return found
@@ -192,11 +184,11 @@ class Seats:
         ready = [r for r in self.replicas if r.ready]
         return bool(ready) and 2 * sum(not r.breaker.is_closed for r in ready) > len(ready)
 
-    def _regardless(self, ticket: Ticket) -> Replica | None:
+    def _regardless(self, want: Want) -> Replica | None:
         able = [
             r for r in self.replicas
-            if r.ready and r.id != ticket.avoid and (ticket.accepted or r.used + ticket.size.sequences <= r.capacity.sequences)
-            and (not ticket.fingerprint or r.fingerprint == ticket.fingerprint)
+            if r.ready and r.id != want.avoid and (want.anyway or r.used + want.size.sequences <= r.capacity.sequences)
+            and (not want.fingerprint or r.fingerprint == want.fingerprint)
         ]  # fmt: skip
         return min(able, key=lambda r: r.score, default=None)
 

@@ -42,6 +42,9 @@ class SimAttempt:
     def cancel(self) -> None:
         self._worker.forget(self)
 
+    def detach(self) -> None:
+        self.cancel()
+
 
 class SimWorker:
     """Port Upstream. `slots` attempts run at once, each with a token every `token_s`."""
@@ -68,6 +71,7 @@ class SimWorker:
     def start(
         self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> SimAttempt:  # fmt: skip
         running = SimAttempt(call, outputs, done, receiver, self)
         if self.is_dead:

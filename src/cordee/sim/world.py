@@ -69,6 +69,10 @@ class SimSink:
     def finish(self, choice: int, why: Finish) -> None:
         self.finishes.append(why)
 
+    def text(self, choice: int, text: str, why: Finish) -> None: ...
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None: ...
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
 
     def body(self, data: bytes) -> bool:

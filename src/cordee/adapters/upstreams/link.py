@@ -88,6 +88,9 @@ class _Attempt:
         if link is not None:
             link.give_up(self._handle)
 
+    def detach(self) -> None:
+        self.cancel()
+
     def over(self) -> None:
         self._link = None
 
@@ -122,6 +125,7 @@ class Link:
     def start(
         self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> _Attempt:  # fmt: skip
         work = call.work
         assert work is not None, "only tokenised work goes to a worker"

@@ -50,6 +50,7 @@ class Server:
     def start(
         self, call: Call, attempt: int, outputs: Sequence[array[int]], done: frozenset[int], remaining_s: float,
         receiver: Receiver,
+        sent: Sequence[bytes] = (),
     ) -> Exchange:  # fmt: skip
         extra = b"".join([b"%s: %s\r\n" % header for header in call.headers]) if call.headers else b""
         request = b"POST %s%s HTTP/1.1\r\n%sx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
