@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cordee.domain.call import Call
-from cordee.gateway import sinks
+from cordee.gateway import forward
 from cordee.ports import Receiver
 from tests.gateway.doubles import Gateway
 
@@ -133,7 +133,7 @@ def test_an_empty_answer_is_an_answer(running):
 
 
 def test_an_answer_too_long_to_hold_is_an_error_and_never_half_an_answer(running, monkeypatch):
-    monkeypatch.setattr(sinks, "FORWARD_BYTES_MAX", 10)
+    monkeypatch.setattr(forward, "FORWARD_BYTES_MAX", 10)
     status, _, body = asked(running, whole(200, b"x" * 11))
     assert status == 502
     assert "longer than 10 bytes" in json.loads(body)["error"]["message"]

@@ -16,10 +16,11 @@ from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
 from cordee.gateway import prepare
+from cordee.gateway.forward import ForwardSink
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.replies import no_model, refusal
 from cordee.gateway.roster import Roster
-from cordee.gateway.sinks import ForwardSink, TokenSink
+from cordee.gateway.sinks import TokenSink
 from cordee.gateway.walk import Walks
 from cordee.http.exchange import Exchange
 from cordee.http.request import Request

@@ -15,9 +15,10 @@ from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
 from cordee.flow.serve import Abandoned, Served, Trip, outcome, serve
 from cordee.flow.watch import Watch
+from cordee.gateway.forward import ForwardSink
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.replies import failure, refusal_of
-from cordee.gateway.sinks import ForwardSink, TokenSink
+from cordee.gateway.sinks import TokenSink
 from cordee.http.exchange import Exchange
 from cordee.policy.after import Stop
 from cordee.policy.rate import Rates

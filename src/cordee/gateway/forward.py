@@ -1,0 +1,109 @@
+"""The client's side of an answer that another server gives: it passes as it is.
+
+A whole answer is passed on when it is whole, so that a broken one can be asked for again; a stream is passed on as it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.flow.answer import Answer as FlowAnswer
+from cordee.flow.facts import GONE, Fact
+from cordee.flow.mailbox import Mailbox
+from cordee.gateway.replies import JSON
+from cordee.http.client import Exchange as UpstreamExchange
+from cordee.http.exchange import Answer as HttpAnswer
+from cordee.http.exchange import Exchange
+from cordee.wire import errors
+from cordee.wire.shape import error_event
+
+PASSED_ON = frozenset({b"content-type", b"retry-after"})
+FORWARD_BYTES_MAX = 64 * 1024 * 1024  # of an answer that does not stream
+
+
+class ForwardSink:
+    """One answer of another server."""
+
+    __slots__ = ("_begun", "_box", "_exchange", "_head", "_headers", "_parts", "_size", "_stream", "answer", "status")
+
+    def __init__(self, exchange: Exchange, box: Mailbox[Fact], headers: bytes) -> None:
+        self._exchange = exchange
+        self._box = box
+        self._headers = headers
+        self._head = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._stream = self._begun = False
+        self.status = 0
+        self.answer: FlowAnswer | None = None  # set once it exists, to hold the upstream back for a slow client
+
+    # -- port Sink
+
+    def token(self, choice: int, token: int, logprobs: TokenLogprobs | None) -> bool:
+        raise AssertionError("another server sends bytes, not tokens")
+
+    def finish(self, choice: int, why: Finish) -> None:
+        raise AssertionError("another server sends bytes, not tokens")
+
+    def text(self, choice: int, text: str, why: Finish) -> None:
+        raise AssertionError("a forwarded answer is bytes, not text")
+
+    def usage(self, tokens_in: int, tokens_out: int) -> None:
+        raise AssertionError("a forwarded answer is bytes, not text")
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self._parts.clear()  # of an attempt before
+        self._size = 0
+        passed = [b"%s: %s\r\n" % header for header in headers if header[0] in PASSED_ON]
+        self._head = b"".join(passed)
+        self._stream = b"text/event-stream" in self._head
+
+    def body(self, data: bytes) -> bool:
+        if not self._stream:
+            self._size += len(data)
+            if self._size <= FORWARD_BYTES_MAX:
+                self._parts.append(data)
+            return False
+        exchange = self._exchange
+        if not self._begun:
+            self._begun = True
+            exchange.begin(self.status, self._headers + self._head)
+        exchange.write(data)
+        if exchange.is_slow:
+            running = self.answer.running if self.answer is not None else None
+            if isinstance(running, UpstreamExchange):
+                running.pause()
+        return True
+
+    def complete(self) -> None:
+        self.answer = None  # no cycle stays behind for the collector to find
+        if self._begun:
+            self._exchange.end()
+        elif self._size > FORWARD_BYTES_MAX:
+            what = f"the upstream server's answer is longer than {FORWARD_BYTES_MAX} bytes; ask for a stream"
+            self.fail(502, errors.body(502, what), b"")
+        else:
+            parts = self._parts
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._exchange.answer(HttpAnswer(self.status, self._headers + self._head, body))
+
+    def fail(self, status: int, body: bytes, headers: bytes) -> None:
+        self.answer = None
+        if self._begun:
+            self._exchange.write(error_event(body))
+            self._exchange.end()
+        else:
+            self._exchange.answer(HttpAnswer(status, self._headers + JSON + headers, body))
+
+    # -- http.server.Listener
+
+    def gone(self) -> None:
+        self._box.post(GONE)
+        self.answer = None
+
+    def writable(self) -> None:
+        running = self.answer.running if self.answer is not None else None
+        if isinstance(running, UpstreamExchange):
+            running.resume()
