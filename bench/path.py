@@ -70,6 +70,9 @@ class Keys:
         self.digest = digest
         self.callers = {digest(b"sk-bench"): Caller("bench", "bench", frozenset({INFERENCE}))}
 
+    def holder(self, key_id: str) -> tuple[Caller, str] | None:
+        return None
+
     def identify(self, key: bytes) -> Caller | None:
         return self.callers.get(self.digest(key))
 

@@ -42,14 +42,18 @@ class Rig:
 
     def __init__(
         self, directory: Path, model: str = "oracle", workers: int = 2, environment: dict[str, str] | None = None,
-        worker_flags: tuple[str, ...] = (), gateways: int = 1,
+        worker_flags: tuple[str, ...] = (), gateways: int = 1, kind: str = "web", gateway_flags: tuple[str, ...] = (),
+        ports: list[int] | None = None,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.model = model
-        self.ports = [free_port() for _ in range(gateways)]
+        self.ports = ports or [free_port() for _ in range(gateways)]
         self._environment = {**os.environ, "CORDEE_ADMIN_KEY": KEY, **(environment or {})}
         self._environment.pop("CORDEE_CONTROL", None)
         self._flags = worker_flags
+        self._kind = kind
+        self.grpc_ports = [free_port() for _ in range(gateways)] if kind == "mobile" else []
+        self._gateway_flags = gateway_flags
         self.workers: list[subprocess.Popen[bytes]] = []
         self.gateways: list[subprocess.Popen[bytes]] = []
         for number in range(workers):
@@ -58,7 +62,11 @@ class Rig:
             self.gateways.append(self._start_gateway(number))
 
     def __enter__(self) -> Rig:
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()  # nobody else ends what was started
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,24 +136,30 @@ class Rig:
             self.workers[number].wait()
         return at
 
-    def restart_worker(self, number: int) -> None:
-        self.workers[number] = self._start_worker(number)
+    def restart_worker(self, number: int, environment: dict[str, str] | None = None) -> None:
+        """`environment`: what this worker has beside the others'."""
+        self.workers[number] = self._start_worker(number, environment)
 
-    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+    def _start_worker(self, number: int, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         name = f"worker-{number + 1}"
-        return self._start(name, "worker", "--listen", f"unix:{self._socket(number)}", "--name", name, *self._flags)
+        listen = ("--listen", f"unix:{self._socket(number)}")
+        return self._start(name, "worker", *listen, "--name", name, *self._flags, environment=environment)
 
     def _start_gateway(self, number: int) -> subprocess.Popen[bytes]:
         replicas = [flag for n in range(len(self.workers)) for flag in ("--replica", f"unix:{self._socket(n)}")]
         listen = f"127.0.0.1:{self.ports[number]}"
-        shared = ("--gateways", str(len(self.ports)))
-        return self._start(f"gateway-{number + 1}", "gateway", "--listen", listen, *shared, *replicas)
+        shared: tuple[str, ...] = ("--gateways", str(len(self.ports)), "--kind", self._kind)
+        if self.grpc_ports:
+            shared += ("--grpc", f"127.0.0.1:{self.grpc_ports[number]}")
+        return self._start(
+            f"gateway-{number + 1}", "gateway", "--listen", listen, *shared, *self._gateway_flags, *replicas
+        )
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *command: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
             return subprocess.Popen(  # our own command line
                 [sys.executable, "-m", "cordee.cli", *command, "--data", str(self.directory), "--model", self.model],
-                env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory,
+                env={**self._environment, **(environment or {})}, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory,
             )  # fmt: skip
 
     def _socket(self, number: int) -> Path:

@@ -10,7 +10,10 @@ from typing import Protocol
 from cordee.domain.call import Call
 from cordee.domain.caller import Caller
 from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.domain.kept import Found, KeptBytes, KeptCall, KeptTokens, Receipt, Reservation
 from cordee.domain.outcome import Outcome
+from cordee.policy.lease import Ask, Grant
+from cordee.policy.session import Session
 
 
 class Timer(Protocol):
@@ -32,11 +35,105 @@ class Directory(Protocol):
 
     def identify(self, key: bytes) -> Caller | None: ...
 
+    def holder(self, key_id: str) -> tuple[Caller, str] | None:
+        """Who owns the key of this id, and a mark that another key of the same id would not have; None where there is no such
+        key (any more)."""
+        ...
+
+
+class Sessions(Protocol):
+    """Sessions of browsers: sealed so that only gateways can have made them. Answers from memory but for `end`."""
+
+    def seal(self, session: Session) -> bytes:
+        """What the cookie holds: letters, digits and `-_.=` only."""
+        ...
+
+    def unseal(self, token: bytes) -> Session | None:
+        """None for what no gateway of this installation has sealed. Says nothing about its age."""
+        ...
+
+    def token_of(self, session: Session) -> bytes:
+        """What a page of ours knows and another site does not: the same for a session as long as the secret lives."""
+        ...
+
+    def is_token_of(self, session: Session, token: bytes) -> bool: ...
+
+    def has_ended(self, session: Session) -> bool:
+        """Whether it was ended before its time."""
+        ...
+
+    def end(self, session: Session, now: float) -> None:
+        """Write down that it has ended, for all gateways. Blocks; raises where that cannot be done."""
+        ...
+
 
 class Ledger(Protocol):
     """Where outcomes go: a synchronous append to a bounded outbox."""
 
     def append(self, outcome: Outcome) -> None: ...
+
+
+class AwayError(Exception):
+    """What stands behind a port does not answer, or not in time, or not what it should. The message says which and how."""
+
+
+class Journal(Protocol):
+    """What outlives a gateway: kept calls with their answers, the keys of repeatable requests, receipts. Everything in it is
+    forgotten after a time. Every method raises AwayError when the journal cannot be reached."""
+
+    async def reserve(self, tenant: str, key: str, digest: str, call_id: str, keep_s: float) -> Reservation:
+        """`key` stands for call `call_id` from now on, unless it stands for one already. Decided once for all gateways."""
+        ...
+
+    async def release(self, tenant: str, key: str, call_id: str) -> None:
+        """The call failed: its key may be used again."""
+        ...
+
+    async def begin(self, call: KeptCall, keep_s: float) -> None:
+        """Remember a call; done before its first byte leaves."""
+        ...
+
+    async def note(self, call_id: str, replica: str | None = None, charged: int | None = None) -> None:
+        """Where the call is answered now, or what was accounted for. Nothing happens for a call that is not remembered."""
+        ...
+
+    async def complete(self, call_id: str, answer: KeptTokens | KeptBytes | None, keep_s: float) -> None:
+        """The call ended well; None: its answer is too large to be kept, or cannot be. Nothing for one not remembered."""
+        ...
+
+    async def forget(self, call_id: str) -> None: ...
+
+    async def find(self, call_id: str) -> Found | None: ...
+
+    async def alive(self, owner: str, for_s: float) -> None:
+        """The life of a gateway that is called `owner` lasts for another `for_s` seconds at least."""
+        ...
+
+    async def add_receipts(self, receipts: Sequence[Receipt], keep_s: float) -> None: ...
+
+    async def receipts(self, call_id: str) -> Sequence[Receipt]:
+        """All there are of this call, oldest first: one for every gateway that had a part in it."""
+        ...
+
+
+class Limits(Protocol):
+    """What gateways share of the limits of keys and tenants. Nothing on the path of a call waits for it."""
+
+    async def lease(self, holder: str, asks: Sequence[Ask]) -> Sequence[Grant]:
+        """One grant for each ask, in their order. `holder` names the life of the gateway that asks. Raises AwayError."""
+        ...
+
+
+class Marks(Protocol):
+    """What gateways tell each other of requests that kill workers. Nothing on the path of a call waits for it."""
+
+    async def tell(self, mark: bytes, for_s: float) -> None:
+        """Requests with this fingerprint are to be refused for so long. Raises AwayError."""
+        ...
+
+    async def told(self) -> Sequence[tuple[bytes, float]]:
+        """What is to be refused now, and for how many seconds more. Raises AwayError."""
+        ...
 
 
 class Vocabulary(Protocol):
@@ -102,9 +199,9 @@ class Receiver(Protocol):
         """A forwarded answer is whole."""
         ...
 
-    def broken(self, cause: str, *, ran: bool, fault: bool = False) -> None:
+    def broken(self, cause: str, *, ran: bool, fault: bool = False, crash: int = 0) -> None:
         """The attempt is over without an end. `ran`: the replica may have started to work on it. `fault`: the work itself
-        cannot be done, by no replica."""
+        cannot be done, by no replica. `crash`: the replica's process ended while it had this many attempts of ours."""
         ...
 
     def busy(self, retry_after_s: float | None) -> None:
@@ -139,7 +236,8 @@ class Upstream(Protocol):
         sent: Sequence[bytes] = (),
     ) -> Running:
         """Begin an attempt. `outputs[i]` are the tokens of choice i emitted so far, `done` the choices that are complete;
-        `sent` is what of a forwarded stream has left for the client, from which to go on.
+        `sent` is what has left for the client and is to be gone on from, piece by piece: whole events of a forwarded stream, or
+        text of a call with work that was answered as text. Empty where nothing has left or nothing was kept.
 
         Never raises for the replica's state: that comes through `receiver`, possibly before this returns."""
         ...

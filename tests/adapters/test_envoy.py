@@ -61,8 +61,13 @@ def test_a_kind_without_gateways_is_served_by_the_other() -> None:
 
 def test_only_what_cannot_have_run_is_tried_again() -> None:
     for manager in http():
-        policy = manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["retry_policy"]
-        assert set(policy["retry_on"].split(",")) == {"connect-failure", "refused-stream", "reset-before-request"}
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            again = set(route["route"]["retry_policy"]["retry_on"].split(","))
+            reading = [one["string_match"]["safe_regex"]["regex"] for one in route["match"].get("headers", ())]
+            assert reading in ([], ["GET|HEAD"])
+            assert again - {"connect-failure", "refused-stream", "reset-before-request"} == (
+                {"reset"} if reading else set()
+            )
 
 
 def test_a_busy_gateway_is_not_ejected_for_its_refusals() -> None:
@@ -129,3 +134,95 @@ def test_the_command_leaves_no_shared_memory() -> None:
     argv = command(Path("/bin/envoy"), Path("/x/edge.json"), 1)
     assert "--disable-hot-restart" in argv
     assert argv[argv.index("--concurrency") + 1] == "1"
+
+
+SECURE = replace(PLAN, secret=Path("/run/edge-secret.json"), grpc_gateways=(Address("127.0.0.1", 20004),))
+
+
+def listeners(plan: EdgePlan) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in tree(plan)["static_resources"]["listeners"]}
+
+
+def manager_of(listener: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    return found
+
+
+def routes(listener: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = manager_of(listener)["route_config"]["virtual_hosts"][0]["routes"]
+    return found
+
+
+def test_with_a_certificate_each_port_speaks_tls_and_quic_and_without_one_neither() -> None:
+    assert set(listeners(PLAN)) == {"web", "mobile"}
+    assert all("transport_socket" not in one["filter_chains"][0] for one in listeners(PLAN).values())
+    secure = listeners(SECURE)
+    assert set(secure) == {"web", "mobile", "web-h3", "mobile-h3"}
+    assert all("transport_socket" in one["filter_chains"][0] for one in secure.values())
+    for kind in ("web", "mobile"):
+        tcp, udp = (secure[name]["address"]["socket_address"] for name in (kind, f"{kind}-h3"))
+        assert (tcp["protocol"], udp["protocol"]) == ("TCP", "UDP")
+        assert tcp["port_value"] == udp["port_value"]
+    assert set(listeners(replace(SECURE, http3=False))) == {"web", "mobile"}
+
+
+def test_http_3_is_announced_where_it_is_spoken() -> None:
+    def announced(plan: EdgePlan) -> list[str]:
+        hosts = [manager_of(one)["route_config"]["virtual_hosts"][0] for one in listeners(plan).values()]
+        return [header["header"]["value"] for host in hosts for header in host.get("response_headers_to_add", ())]
+
+    assert announced(PLAN) == []
+    assert announced(replace(SECURE, http3=False)) == []
+    assert set(announced(SECURE)) == {'h3=":8000"; ma=86400', 'h3=":8100"; ma=86400'}
+
+
+def test_grpc_and_web_sockets_are_for_the_mobile_address_only() -> None:
+    web, mobile = listeners(SECURE)["web"], listeners(SECURE)["mobile"]
+    assert [one["route"]["cluster"] for one in routes(web)] == ["web", "web"]
+    assert "upgrade_configs" not in manager_of(web)
+    reading = {"prefix": "/", "headers": [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]}
+    assert [(one["match"], one["route"]["cluster"]) for one in routes(mobile)] == [
+        ({"prefix": "/", "grpc": {}}, "grpc"),
+        ({"prefix": "/v1/realtime/"}, "mobile"),
+        (reading, "mobile"),
+        ({"prefix": "/"}, "mobile"),
+    ]
+    upgrades = [one["route"].get("upgrade_configs") for one in routes(mobile)]
+    assert upgrades == [None, [{"upgrade_type": "websocket", "enabled": True}], None, None]
+    assert manager_of(mobile)["upgrade_configs"] == [{"upgrade_type": "websocket", "enabled": False}]
+
+
+def test_grpc_gateways_are_spoken_to_and_looked_after_in_http_2() -> None:
+    grpc = clusters(SECURE)["grpc"]
+    assert ports(grpc) == [[20004]]
+    assert "grpc_health_check" in grpc["health_checks"][0]
+    (options,) = grpc["typed_extension_protocol_options"].values()
+    assert "http2_protocol_options" in options["explicit_http_config"]
+    assert "grpc" not in clusters(PLAN)
+
+
+def test_only_json_is_compressed() -> None:
+    for listener in listeners(SECURE).values():
+        filters = manager_of(listener)["http_filters"]
+        matchers = [
+            one["typed_config"]["response_direction_config"]["common_config"]["content_type_matcher"]
+            for one in filters
+            if one["name"] == "envoy.filters.http.compressor"
+        ]
+        assert matchers == [{"prefix": "application/json"}] * 3
+        assert filters[-1]["name"] == "envoy.filters.http.router"
+    assert len(manager_of(listeners(replace(SECURE, compression=False))["web"])["http_filters"]) == 1
+
+
+def test_every_limit_on_floods_is_written_out() -> None:
+    for manager in http():
+        assert {
+            "max_concurrent_streams",
+            "max_outbound_frames",
+            "max_outbound_control_frames",
+            "max_consecutive_inbound_frames_with_empty_payload",
+            "max_inbound_priority_frames_per_stream",
+            "max_inbound_window_update_frames_per_data_frame_sent",
+        } <= set(manager["http2_protocol_options"])
+    (layer,) = tree()["layered_runtime"]["layers"]
+    assert layer["static_layer"]["overload.premature_reset_total_stream_count"] == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from cordee.adapters.keyring import KeysError, create_key, read_keys, revoke_key
 from cordee.adapters.keys import FileDirectory, admin_key, ensure_admin_key
+from cordee.domain.call import Priority
 from cordee.domain.caller import ADMIN, INFERENCE, Allowances
 
 
@@ -165,3 +167,16 @@ def test_a_directory_that_cannot_be_written_says_so(tmp_path):
         create_key(tmp_path, "a")
     with pytest.raises(KeysError, match="Permission denied"):
         ensure_admin_key(tmp_path)
+
+
+def test_a_key_file_of_before_there_were_budgets_is_read(tmp_path):
+    key, record = create_key(tmp_path, "alice", allowances=Allowances(60, 4))
+    old = {
+        "id": record.id, "digest": record.digest, "tenant": "alice", "name": "alice", "scopes": ["inference"],
+        "requests_per_minute": 60, "concurrent_calls": 4, "created": 1,
+    }  # fmt: skip
+    (tmp_path / "keys.json").write_text(json.dumps({"version": 1, "keys": [old]}))
+    caller = FileDirectory(tmp_path, {}).identify(key.encode())
+    assert caller is not None
+    assert caller.allowances == Allowances(60, 4)
+    assert caller.priority_max is Priority.INTERACTIVE

@@ -1,5 +1,6 @@
 """`cordee status` and `cordee down` without a platform, and what `cordee up` hands on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_status_of_nothing_is_exit_3_with_the_command_that_starts_it(
     assert capsys.readouterr().out == ""
 
 
+def test_reloading_nothing_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reload", "--data", str(tmp_path)]) == 3
+    assert f"cordee up --data {tmp_path}" in capsys.readouterr().err
+
+
 def test_ending_nothing_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["down", "--data", str(tmp_path)]) == 0
     assert "nothing runs" in capsys.readouterr().out
@@ -26,8 +32,9 @@ def test_ending_nothing_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_command_line_overrides_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[Config, Path]] = []
 
-    def run(config: Config, data: Path) -> int:
+    def run(config: Config, data: Path, reread: Callable[[], Config]) -> int:
         given.append((config, data))
+        assert reread() == config
         return 0
 
     monkeypatch.setattr(platform, "run", run)
@@ -41,7 +48,7 @@ def test_the_command_line_overrides_the_configuration(tmp_path: Path, monkeypatc
     assert data == tmp_path
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "chat"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "reload", "chat"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

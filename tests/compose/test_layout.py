@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace as change
 
 from cordee.compose.layout import Ground, lay_out, seats
-from cordee.config.tree import Config, Entry, Link, Worker
+from cordee.config.tree import Config, Entry, Link, Tls, Worker
 from cordee.supervisor.addresses import resolve
 from cordee.supervisor.watched import Spec
 
@@ -108,3 +108,27 @@ def test_the_edge_takes_no_more_connections_than_it_has_descriptors_for(ground: 
 def test_the_working_directory_is_not_imported_from(ground: Ground) -> None:
     for spec in lay_out(CONFIG, ground)[:-1]:
         assert spec.program.argv[1:4] == ("-P", "-m", "cordee.cli")
+
+
+def test_the_edge_knows_where_mobile_gateways_speak_grpc_and_no_certificate_unless_tls_is_on(ground: Ground) -> None:
+    specs = by_name(lay_out(CONFIG, ground))
+    edge = json.loads(ground.edge_config.read_text())
+    grpc = next(one for one in edge["static_resources"]["clusters"] if one["name"] == "grpc")
+    ports = {
+        str(one["endpoint"]["address"]["socket_address"]["port_value"])
+        for one in grpc["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    }
+    assert ports == {option(specs[name], "--grpc")[0].rpartition(":")[2] for name in ("mobile-1", "mobile-2")}
+    assert str(ground.edge_secret) not in ground.edge_config.read_text()
+    lay_out(change(CONFIG, edge=change(CONFIG.edge, tls=Tls(enabled=True))), ground)
+    assert str(ground.edge_secret) in ground.edge_config.read_text()
+
+
+def test_the_store_is_a_process_of_its_own_and_every_gateway_knows_it(ground: Ground) -> None:
+    specs = by_name(lay_out(CONFIG, replace(ground, valkey=Path("/bin/valkey-server"))))
+    assert specs["store"].address == f"unix:{ground.sockets}/store.sock"
+    assert "CORDEE_ADMIN_KEY" not in specs["store"].program.environment
+    assert (ground.data / "store").stat().st_mode & 0o077 == 0
+    for name in ("web-1", "web-2", "mobile-1", "mobile-2"):
+        assert option(specs[name], "--store") == [specs["store"].address]
+    assert option(specs["worker-1"], "--store") == []

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cordee.adapters.processes import start_ticks
-from cordee.supervisor.addresses import private_ports
+from cordee.compose.platform import in_the_clear
+from cordee.supervisor.addresses import private_ports, resolve
 
 CORDEE = (sys.executable, "-P", "-m", "cordee.cli")
 PATIENCE_S = 40.0
@@ -111,7 +112,7 @@ def test_everything_is_told_survives_a_death_and_ends_cleanly(platform: Running)
     assert status["state"] == "ready"
     assert {(one["server"], one["role"]) for one in status["processes"]} == {
         *((server, role) for server in (1, 2) for role in ("web", "mobile", "worker")),
-        *((0, "edge"), (0, "supervisor")),
+        *((0, "edge"), (0, "store"), (0, "supervisor")),
     }
     for one in status["processes"]:
         assert {"server", "role", "name", "pid", "address", "state", "model", "load"} <= set(one)
@@ -175,7 +176,7 @@ def test_without_an_edge_the_gateways_take_the_addresses(tmp_path: Path) -> None
     running = Running(tmp_path / "data", "--no-edge", "--servers", "1")
     try:
         running.until_ready()
-        assert sorted(running.pids()) == ["mobile-1", "supervisor", "web-1", "worker-1"]
+        assert sorted(running.pids()) == ["mobile-1", "store", "supervisor", "web-1", "worker-1"]
         assert running.ask(running.web) == 200
         assert running.ask(running.mobile) == 200
     finally:
@@ -232,6 +233,43 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert up.returncode == code
     assert said in up.stderr
     assert "Traceback" not in up.stderr
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    pem, web, mobile = tmp_path / "c.pem", *free(tmp_path)
+    pem.write_text("nothing of the kind")
+    config = tmp_path / "cordee.toml"
+    words = (
+        "up",
+        "--data",
+        str(tmp_path / "data"),
+        "--model",
+        "oracle",
+        "--config",
+        str(config),
+        "--web",
+        web,
+        "--mobile",
+        mobile,
+    )
+    for more, code, said in (
+        (f'certificate = "{pem}"\nkey = "{pem}"\n', 1, f"edge.tls.certificate {pem}: it holds no certificate"),
+        (f'certificate = "{pem}"\n', 2, "line 3: edge.tls.certificate is given without edge.tls.key"),
+        ("names = []\n", 2, "edge.tls.names is empty"),
+        ('names = ["not a name/"]\nhttp3 = true\n', 2, "there is no setting edge.tls.http3"),
+    ):
+        config.write_text("[edge.tls]\nenabled = true\n" + more)
+        up = cordee(*words)
+        assert (up.returncode, said in up.stderr) == (code, True), up.stderr
+        assert "Traceback" not in up.stderr
+
+
+def test_an_address_that_others_reach_without_tls_is_warned_of() -> None:
+    outside, inside = (resolve(address, "--web") for address in ("0.0.0.0:8000", "127.0.0.1:8100"))
+    (event,) = in_the_clear([outside, inside], tls=False)
+    assert "edge.tls.enabled" in event.line()
+    assert "0.0.0.0:8000" in event.line()
+    assert in_the_clear([outside, inside], tls=True) == []
 
 
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ class RecordingEngine:
         self.capacity = Capacity(slots, slots * CARD.context)
         self.jobs: list[Job] = []
         self.cancelled: list[JobName] = []
+        self.steps = 0
 
     def start(self, deliver: Deliver, broken: Broken) -> None: ...
 
@@ -123,6 +124,10 @@ class RecordingTransport:
         self.frames: list[tuple[int, bytes]] = []
         self.aborted = False
         self.closed = False
+        self.unread = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def write(self, data: bytes) -> None:
         assert not self.aborted

@@ -10,7 +10,7 @@ from cordee.domain.chunk import Finish
 from cordee.domain.replica import ModelCard
 from cordee.engine.job import Emission
 from cordee.engine.oracle_table import tokens_at
-from cordee.engine.runner_oracle import TICK_S, OracleEngine, Pace
+from cordee.engine.runner_oracle import TICK_S, Faults, OracleEngine, Pace
 from cordee.policy.oracle import VOCABULARY, ends_itself, length_for, token_at
 from tests.engine.doubles import ManualClock, job, rows
 
@@ -19,9 +19,11 @@ FIRST_S, TOKEN_S = 0.05, 0.01
 
 
 class Bench:
-    def __init__(self, slots: int = 8, first_s: float = FIRST_S, token_s: float = TOKEN_S) -> None:
+    def __init__(
+        self, slots: int = 8, first_s: float = FIRST_S, token_s: float = TOKEN_S, faults: Faults | None = None
+    ) -> None:
         self.clock = ManualClock()
-        self.engine = OracleEngine(CARD, slots, Pace(first_s, token_s), self.clock)
+        self.engine = OracleEngine(CARD, slots, Pace(first_s, token_s), self.clock, faults or Faults())
         self.emissions: list[Emission] = []
         self.engine.start(self.emissions.append, lambda why: None)
 
@@ -160,3 +162,30 @@ def test_log_probabilities_have_as_many_alternatives_as_asked_for():
     found: list[Any] = [report for ready in bench.emissions for report in ready.logprobs]
     token = token_at(1, 0)
     assert found == [(7, (1, 0, 0, 0.0, [(token, 0.0), ((token + 1) % VOCABULARY, -10.0)]))]
+
+
+def test_in_a_rehearsal_it_lies_from_the_answer_on_that_it_was_told_and_as_long_as_it_should():
+    bench = Bench(faults=Faults(wrong_from=1))
+    for handle in (1, 2):
+        bench.engine.submit(job(handle, seed=3, max_tokens=20, ignore_eos=True))
+    bench.clock.advance(5)
+    right = [token_at(3, i) for i in range(20)]
+    assert bench.answers()[1, 0] == right
+    assert len(bench.answers()[2, 0]) == 20
+    assert not set(enumerate(bench.answers()[2, 0])) & set(enumerate(right))
+
+
+def test_in_a_rehearsal_it_makes_no_steps_and_says_nothing_from_the_answer_on_that_it_was_told():
+    bench = Bench(faults=Faults(stuck_from=1))
+    bench.engine.submit(job(1, max_tokens=1000, ignore_eos=True))
+    bench.clock.advance(1)
+    said, steps = len(bench.answers()[1, 0]), bench.engine.steps
+    assert said
+    bench.clock.advance(0.1)
+    assert bench.engine.steps > steps
+    said = len(bench.answers()[1, 0])
+    bench.engine.submit(job(2))
+    steps = bench.engine.steps
+    bench.clock.advance(10)
+    assert (len(bench.answers()[1, 0]), bench.engine.steps) == (said, steps)
+    assert bench.answers()[2, 0] == []

@@ -152,10 +152,22 @@ def test_a_failed_choice_ends_its_attempt_with_the_reason():
     transport.take()
     failed = emission([(connection.number, 1, 0, Finish.FAILED, 3, 0)], failures=[((connection.number, 1), "why")])
     bench.server.deliver(failed)
-    (step, _), (kind, payload) = transport.take()
-    assert (step, kind) == (frames.STEP, frames.REFUSE)
+    ((kind, payload),) = transport.take()
+    assert kind == frames.REFUSE
     assert frames.read_refuse(payload).message == "why"
     assert bench.server.load() == Load()
+
+
+def test_the_reason_of_a_failure_goes_before_the_tokens_of_others():
+    bench = Bench()
+    connection, transport = bench.connect()
+    connection.data_received(frames.submit(1, submit()) + frames.submit(2, submit()))
+    transport.take()
+    rows = [(connection.number, 1, 0, Finish.FAILED, 3, 0), (connection.number, 2, 0, 0, 0, 7)]
+    bench.server.deliver(emission(rows, failures=[((connection.number, 1), "why")]))
+    (refusal, _), (step, payload) = transport.take()
+    assert (refusal, step) == (frames.REFUSE, frames.STEP)
+    assert [row[0] for row in frames.read_rows(payload)] == [2]
 
 
 def test_the_heart_beats_fast_while_something_is_open_and_slowly_else():

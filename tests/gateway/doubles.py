@@ -130,6 +130,9 @@ class Directory:
     def identify(self, key: bytes) -> Caller | None:
         return CALLERS.get(key.decode("latin-1"))
 
+    def holder(self, key_id: str) -> tuple[Caller, str] | None:
+        return next(((caller, key) for key, caller in CALLERS.items() if caller.key_id == key_id), None)
+
 
 class Gateway:
     """`with Gateway() as gateway:` — `gateway.worker` decides what is answered."""

@@ -40,6 +40,10 @@ class Recorder:
         self.ends.append("complete")
         self.over.set()
 
+    def closed(self) -> None:
+        self.ends.append("closed")
+        self.over.set()
+
     def broken(self, cause: str, *, ran: bool) -> None:
         self.ends.append("broken")
         self.ran = ran
@@ -123,7 +127,6 @@ BROKEN = {
     "closed in the body": [OK + b"Content-Length: 5\r\n\r\nhell", None],
     "closed in a chunk": [CHUNKED + b"5\r\nhell", None],
     "closed before the last chunk": [CHUNKED + b"5\r\nhello\r\n", None],
-    "closed with no length to judge it by": [OK + b"\r\nhello", None],
     "closed after an interim response": [b"HTTP/1.1 100 Continue\r\n\r\n", None],
     "a length too short": [OK + b"Content-Length: 5\r\n\r\nhello, world"],
     "two lengths": [OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"],
@@ -194,6 +197,44 @@ def test_a_response_that_ends_its_connection_is_not_followed_on_it():
             await asked(pool)
             assert (await asked(pool)).data == b"ok"
             assert server.connections == 2
+
+    run(go)
+
+
+def test_an_answer_that_ends_with_its_connection_is_left_to_its_content():
+    recorder = answer_of(OK + b"\r\nhel", b"lo", None)
+    assert (recorder.ends, recorder.data) == (["closed"], b"hello")
+
+
+def test_an_idle_connection_that_turns_out_to_be_closed_costs_no_request():
+    async def go():
+        server = Misbehaving([OK + b"Content-Length: 2\r\n\r\nok"], [None], [OK + b"Content-Length: 5\r\n\r\nagain"])
+        async with server as pool:
+            await asked(pool)
+            second = await asked(pool)
+            assert (second.ends, second.data) == (["complete"], b"again")
+            assert server.connections == 2
+
+    run(go)
+
+
+def test_a_fresh_connection_that_is_closed_is_not_tried_a_third_time():
+    async def go():
+        server = Misbehaving([OK + b"Content-Length: 2\r\n\r\nok"], [None], [None])
+        async with server as pool:
+            await asked(pool)
+            assert (await asked(pool)).ends == ["broken"]
+            assert server.connections == 2
+
+    run(go)
+
+
+def test_a_reused_connection_that_breaks_within_its_answer_is_broken():
+    async def go():
+        server = Misbehaving([OK + b"Content-Length: 2\r\n\r\nok"], [OK + b"Content-Length: 2\r\n\r\no", None])
+        async with server as pool:
+            await asked(pool)
+            assert (await asked(pool)).ends == ["broken"]
 
     run(go)
 

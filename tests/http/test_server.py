@@ -43,6 +43,9 @@ class Ear:
     def gone(self) -> None:
         self.left.set()
 
+    def cancelled(self) -> None:
+        self.left.set()
+
     def writable(self) -> None:
         self.may_write.set()
 

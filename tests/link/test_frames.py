@@ -12,7 +12,8 @@ from cordee.link import frames
 from cordee.link.frames import FRAME_BYTES_MAX, KINDS, FrameError, Splitter
 
 U16, U32 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1)
-LOADS = st.builds(Load, U32, U32, U32, U32)
+PERCENT = st.integers(0, 255)
+LOADS = st.builds(Load, U32, U32, U32, U32, PERCENT, PERCENT, PERCENT, U32)
 ROWS = st.lists(st.tuples(U32, U16, st.integers(0, 5), U32, U32), max_size=20)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUBMITS = st.builds(
@@ -22,12 +23,14 @@ SUBMITS = st.builds(
     top_k=U32, top_p=FINITE, min_p=FINITE, repetition_penalty=FINITE, presence_penalty=FINITE, frequency_penalty=FINITE,
     logit_bias=st.lists(st.tuples(U32, FINITE), max_size=4), seed=st.integers(0, 2**63 - 1),
     logprobs=st.none() | st.integers(0, 20), min_tokens=U32, ignore_eos=st.booleans(),
+    keep=st.text(max_size=20),
 )  # fmt: skip
 WORKERS = st.builds(
     frames.WorkerHello, protocol=U32, worker=st.text(), pid=U32, model=st.text(), fingerprint=st.text(), context=U32,
     vocabulary=U32, exact=st.booleans(), capacity_sequences=U32, capacity_tokens=U32, beat_s=FINITE,
 )  # fmt: skip
-REFUSALS = st.builds(frames.Refuse, st.booleans(), st.text(), st.none() | FINITE)
+REFUSALS = st.builds(frames.Refuse, st.booleans(), st.text(), st.none() | FINITE, st.booleans())
+ATTACHES = st.builds(frames.Attach, call=st.text(max_size=20), tenant=st.text(max_size=8), choices=U32)
 STREAMS = st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.binary(max_size=200)), max_size=12)
 
 
@@ -45,6 +48,12 @@ def packed(rows: list[tuple[int, int, int, int, int]]) -> bytes:
 def test_a_submit_comes_out_as_it_went_in(handle, submit):
     kind, payload = only(frames.submit(handle, submit))
     assert (kind, frames.read_handle(payload), frames.read_submit(payload)) == (frames.SUBMIT, handle, submit)
+
+
+@given(U32, ATTACHES)
+def test_an_attach_comes_out_as_it_went_in(handle, attach):
+    kind, payload = only(frames.attach(handle, attach))
+    assert (kind, frames.read_handle(payload), frames.read_attach(payload)) == (frames.ATTACH, handle, attach)
 
 
 @given(LOADS, ROWS)
@@ -75,6 +84,8 @@ def test_logprobs_come_out_as_they_went_in(rows):
 def test_the_small_frames_come_out_as_they_went_in(handle, load):
     kind, payload = only(frames.cancel(handle))
     assert (kind, frames.read_handle(payload)) == (frames.CANCEL, handle)
+    kind, payload = only(frames.detach(handle))
+    assert (kind, frames.read_handle(payload)) == (frames.DETACH, handle)
     kind, payload = only(frames.ack(handle))
     assert (kind, frames.read_handle(payload)) == (frames.ACK, handle)
     kind, payload = only(frames.beat(load))
@@ -136,7 +147,7 @@ def test_the_splitter_knows_no_other_trouble_than_a_frame_error(data):
 def test_a_payload_that_is_none_raises_what_both_ends_of_a_link_catch(payload):
     for read in (
         frames.read_load, frames.read_handle, frames.read_worker_hello, frames.read_gateway_hello, frames.read_submit,
-        frames.read_refuse, frames.read_logprobs, lambda data: list(frames.read_rows(data)),
+        frames.read_attach, frames.read_refuse, frames.read_logprobs, lambda data: list(frames.read_rows(data)),
     ):  # fmt: skip
         try:
             read(payload)

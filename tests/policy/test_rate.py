@@ -1,82 +1,79 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cordee.domain.caller import Allowances, Caller
-from cordee.domain.outcome import Why
-from cordee.policy.rate import BURST_SHARE, MINUTE_S, Rates
+from cordee.policy.rate import BURST_SHARE, MINUTE_S, AtOnce, Bucket
 
 
-def caller(rpm: int | None = None, calls: int | None = None, key: str = "k") -> Caller:
-    return Caller(key, "t", allowances=Allowances(rpm, calls))
+def test_a_bucket_starts_full_and_refuses_what_goes_beyond_it():
+    bucket = Bucket(0.0, 60, burst_share=0.25)
+    for _ in range(15):
+        assert bucket.lacks_s(0.0, 1) == 0
+        bucket.take(0.0, 1)
+    assert bucket.lacks_s(0.0, 1) == pytest.approx(1.0)
+    assert bucket.lacks_s(1.0, 1) == 0
 
 
-def test_without_limits_nothing_is_refused():
-    rates = Rates()
-    assert all(rates.ask(0.0, caller()) is None for _ in range(10_000))
+def test_it_says_when_enough_will_be_there():
+    bucket = Bucket(0.0, 600, burst_share=1.0)
+    bucket.take(0.0, 600)
+    assert bucket.lacks_s(0.0, 100) == pytest.approx(10.0)
+    assert bucket.reset_s(0.0) == pytest.approx(MINUTE_S)
 
 
-def test_a_quarter_of_a_minute_may_come_at_once():
-    rates = Rates()
-    passed = sum(rates.ask(0.0, caller(rpm=60)) is None for _ in range(60))
-    assert passed == 60 * BURST_SHARE
+def test_an_amount_larger_than_the_bucket_needs_it_full_and_leaves_a_debt():
+    bucket = Bucket(0.0, 60, burst_share=1.0)
+    assert bucket.lacks_s(0.0, 1000) == 0
+    bucket.take(0.0, 100)
+    assert bucket.remaining(0.0) == 0
+    assert bucket.lacks_s(0.0, 1) == pytest.approx(41.0)
 
 
-def test_one_request_a_minute_is_possible():
-    rates = Rates()
-    assert rates.ask(0.0, caller(rpm=1)) is None
-    refused = rates.ask(0.0, caller(rpm=1))
-    assert refused is not None
-    assert refused.why is Why.RATE
-    assert refused.retry_after_s == MINUTE_S
-    assert rates.ask(MINUTE_S, caller(rpm=1)) is None
+def test_what_is_given_back_can_be_taken_at_once_but_never_beyond_the_burst():
+    bucket = Bucket(0.0, 60, burst_share=1.0)
+    bucket.take(0.0, 50)
+    bucket.give(0.0, 500)
+    assert bucket.remaining(0.0) == 60
+    assert bucket.is_unused(0.0)
 
 
-def test_keys_do_not_share_their_limits():
-    rates = Rates()
-    assert rates.ask(0.0, caller(rpm=1, calls=1, key="a")) is None
-    assert rates.ask(0.0, caller(rpm=1, calls=1, key="b")) is None
+def test_a_clock_that_goes_back_fills_nothing():
+    bucket = Bucket(100.0, 60, burst_share=1.0)
+    bucket.take(100.0, 60)
+    assert bucket.remaining(40.0) == 0
+    assert bucket.remaining(100.0) == 0
 
 
-def test_calls_at_once_are_limited_until_one_ends():
-    rates, two = Rates(), caller(calls=2)
-    assert [rates.ask(0.0, two) for _ in range(2)] == [None, None]
-    refused = rates.ask(0.0, two)
-    assert refused is not None
-    assert refused.why is Why.CONCURRENCY
-    assert refused.retry_after_s
-    rates.left(two)
-    assert rates.ask(0.0, two) is None
+def test_a_new_limit_keeps_what_was_used():
+    bucket = Bucket(0.0, 60, burst_share=1.0)
+    bucket.take(0.0, 50)
+    bucket.relimit(0.0, 100)
+    assert bucket.remaining(0.0) == 50
+    bucket.relimit(0.0, 40)
+    assert bucket.remaining(0.0) == 0
 
 
-def test_a_call_refused_for_its_rate_takes_no_place_among_those_open():
-    rates, one = Rates(), caller(rpm=1, calls=1)
-    assert rates.ask(0.0, one) is None
-    rates.left(one)
-    assert rates.ask(1.0, one) is not None
-    assert rates.ask(MINUTE_S + 1.0, one) is None
-
-
-@given(st.integers(1, 600), st.lists(st.floats(0, 5), max_size=200))
-def test_no_minute_holds_more_than_its_share_and_the_burst(rpm, gaps):
-    rates, who, now, passed = Rates(), caller(rpm=rpm), 0.0, []
+@given(st.integers(1, 500), st.lists(st.floats(0, 5), max_size=200))
+def test_no_minute_passes_more_than_its_limit_and_one_burst(limit, gaps):
+    bucket, now, passed = Bucket(0.0, limit, BURST_SHARE), 0.0, []
     for gap in gaps:
         now += gap
-        if rates.ask(now, who) is None:
+        if bucket.lacks_s(now, 1) == 0:
+            bucket.take(now, 1)
             passed.append(now)
     for start in passed:
-        assert sum(start <= at < start + MINUTE_S for at in passed) <= rpm + max(1, rpm * BURST_SHARE) + 1
+        in_minute = sum(start <= at < start + MINUTE_S for at in passed)
+        assert in_minute <= limit + bucket.burst + 1
 
 
-@given(st.integers(1, 600), st.lists(st.floats(0, 2), max_size=100))
-def test_whoever_waits_as_long_as_told_is_served(rpm, gaps):
-    rates, who, now = Rates(), caller(rpm=rpm), 0.0
-    for gap in gaps:
-        now += gap
-        refused = rates.ask(now, who)
-        if refused is not None:
-            assert refused.retry_after_s is not None
-            assert refused.retry_after_s > 0
-            now += refused.retry_after_s + 1e-6
-            assert rates.ask(now, who) is None
+def test_calls_at_once_are_counted_both_ways():
+    meter = AtOnce(2)
+    meter.take(0.0, 1)
+    meter.take(0.0, 1)
+    assert meter.lacks_s(0.0, 1) > 0
+    meter.give(0.0, 1)
+    assert meter.lacks_s(0.0, 1) == 0
+    meter.give(0.0, 1)
+    assert meter.is_unused(0.0)

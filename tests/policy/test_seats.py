@@ -11,8 +11,9 @@ from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.replica import Capacity, ReplicaKind
 from cordee.policy.breaker import Breaker, BreakerRules
+from cordee.policy.fairness import FORGET_MIN
 from cordee.policy.route import Replica, Size, Want
-from cordee.policy.seats import FORGET_MIN, JITTER, Granted, Queued, Seated, SeatRules, Seats, Ticket
+from cordee.policy.seats import JITTER, Granted, Queued, Seated, SeatRules, Seats, Ticket
 
 ONE = Size(1, 10)
 LATER = 1000.0
@@ -137,12 +138,17 @@ def test_a_full_queue_refuses_with_the_time_to_come_back():
 
 
 def test_a_wait_that_cannot_end_in_time_is_refused_at_once():
-    seats = seats_of(1)
+    seats = seats_of(1, rules=SeatRules())
     ask(seats, ticket("running"))
     ask(seats, ticket("first"))
-    for now in (0.0, 10.0, 20.0):
-        seats.departed(now)
-    assert seats.expected_wait_s() == pytest.approx(20.0)
+    for now in (10.0, 20.0):
+        seats.departed(now, 10)
+    answer = ask(seats, ticket(start_by_s=LATER), now=20.0)
+    assert isinstance(answer, Queued)
+    assert answer.position == 1
+    assert answer.wait_s == pytest.approx(20.0)
+    seats.overdue(LATER, RNG)
+    ask(seats, ticket("first"), now=20.0)
     assert isinstance(ask(seats, ticket(start_by_s=20.0 + 19.0), now=20.0), Refusal)
     assert isinstance(ask(seats, ticket(start_by_s=20.0 + 21.0), now=20.0), Queued)
 
@@ -151,8 +157,7 @@ def test_retry_after_follows_the_drain_rate_and_is_spread():
     seats = seats_of(1, rules=SeatRules(waiting_max=1))
     ask(seats, ticket())
     ask(seats, ticket())
-    seats.departed(0.0)
-    seats.departed(10.0)
+    seats.departed(10.0, 10)
     after = [getattr(ask(seats, ticket(), now=10.0), "retry_after_s", 0.0) for _ in range(100)]
     assert min(after) >= 20 * (1 - JITTER)
     assert max(after) <= 20 * (1 + JITTER)
@@ -202,7 +207,9 @@ def test_the_queue_does_not_grow_with_those_who_left_it():
         gone = ticket(priority=Priority.BATCH)
         ask(seats, gone)
         seats.withdraw(gone)
-    assert len(seats._queue) <= FORGET_MIN + 4
+    line = seats._line
+    for kept in (line._deadlines, line._classes[2].arrivals, line._classes[2].fair._order):
+        assert len(kept) <= FORGET_MIN + 8
     free(seats)
     assert granted(seats) == ["first"]
 
@@ -278,7 +285,7 @@ class Rush(RuleBasedStateMachine):
         if self.here:
             replica, gone = self.here.pop(sorted(self.here)[which % len(self.here)])
             replica.left(gone.size)
-            self.seats.departed(self.now)
+            self.seats.departed(self.now, gone.size.tokens)
 
     @rule(which=st.integers(0, 20))
     def give_up(self, which):

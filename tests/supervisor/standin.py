@@ -1,6 +1,6 @@
 """A stand-in for a gateway or a worker: reports, and dies or lingers as it is told.
 
-python standin.py NAME [quick-death | usage-error | deaf | http:PORT]
+python standin.py NAME [quick-death | usage-error | deaf | follows | http:PORT]
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ async def main(name: str, how: str) -> int:
     asyncio.get_running_loop().add_signal_handler(wanted, ended.set)
     if how.startswith("http:"):
         await asyncio.start_server(serve, "127.0.0.1", int(how.removeprefix("http:")))
+    revision = {"revision": "one"} if how == "follows" else {}
+    if how == "follows":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: revision.update(revision="two"))
     reporter = Reporter(
         os.environ["CORDEE_CONTROL"],
-        lambda: {"name": name, "pid": os.getpid(), "state": "ready", "load": {"open": 1}, "model": "m"},
+        lambda: {"name": name, "pid": os.getpid(), "state": "ready", "load": {"open": 1}, "model": "m", **revision},
     )
     reporter.start()
     await ended.wait()

@@ -12,9 +12,10 @@ import pytest
 
 from cordee.adapters.processes import Program
 from cordee.supervisor.addresses import private_ports, resolve
-from cordee.supervisor.asking import NotRunningError, ask_status, ask_stop
+from cordee.supervisor.asking import NotRunningError, ask_reload, ask_status, ask_stop
 from cordee.supervisor.claim import Claim
 from cordee.supervisor.events import Event
+from cordee.supervisor.reloading import RefusedError, Taken
 from cordee.supervisor.status import ProcessStatus, Role
 from cordee.supervisor.supervise import Platform, Supervisor
 from cordee.supervisor.watched import Spec
@@ -32,6 +33,7 @@ class Rehearsal:
         self.data = data
         self.claim = Claim.take(data)
         self.events: list[Event] = []
+        self.reloads: list[Taken | RefusedError] = []
         port = private_ports(1, str(data))[0]
         control = self.claim.run / "control.sock"
         environment = {"PATH": os.environ["PATH"], "CORDEE_CONTROL": str(control)}
@@ -49,12 +51,21 @@ class Rehearsal:
             edge_admin=None,
             control=control,
             key=data / "admin.key",
+            certificate=None,
+            revision="one",
+            reload=self.reload,
             backoff_s=0.05,
             backoff_s_max=0.2,
             deaths_max=4,
             window_s=60.0,
             stop_s=stop_s,
         )
+
+    def reload(self) -> Taken:
+        taken = self.reloads.pop(0)
+        if isinstance(taken, RefusedError):
+            raise taken
+        return taken
 
     def run(self, play: Callable[[Supervisor], Awaitable[None]]) -> Supervisor:
         """Run it, with `play` beside it; ends when `play` has ended it."""
@@ -201,6 +212,40 @@ def test_garbage_on_the_control_socket_disturbs_nobody(tmp_path: Path) -> None:
             assert await reader.read() == b""
             writer.close()
         assert (await asyncio.to_thread(ask_status, tmp_path)).state == "ready"
+        supervisor.stop()
+
+    rehearsal.run(play)
+
+
+def test_a_reload_is_told_to_gateways_until_they_say_they_have_it(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "", "web-2": "follows"})
+    rehearsal.reloads = [Taken("two", ("queue.wait_s_max",), ("engine.slots",))]
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        answer = await asyncio.to_thread(ask_reload, tmp_path)
+        assert (answer.error, answer.taken, answer.restart) == ("", ["queue.wait_s_max"], ["engine.slots"])
+        assert answer.late == []
+        before = process(supervisor, "web-2").pid
+        os.kill(before, signal.SIGKILL)  # born again, it has the revision of its start and is told the one in force
+        await rehearsal.until(lambda: born_again(supervisor, "web-2", before))
+        await rehearsal.until(lambda: supervisor._watched["web-2"].revision == "two")
+        supervisor.stop()
+
+    rehearsal.run(play)
+    assert rehearsal.said("reloaded") == [""]
+
+
+def test_a_refused_reload_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": ""})
+    rehearsal.reloads = [RefusedError("cordee.toml, line 3: there is no setting qeue")]
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        pids = [one.pid for one in supervisor.status().processes]
+        answer = await asyncio.to_thread(ask_reload, tmp_path)
+        assert answer.error == "cordee.toml, line 3: there is no setting qeue"
+        assert [one.pid for one in supervisor.status().processes] == pids
         supervisor.stop()
 
     rehearsal.run(play)

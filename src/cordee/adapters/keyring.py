@@ -1,119 +1,66 @@
-"""The key file: who may call, as hashes, changed by one process at a time and never half written.
-
-A key is 256 random bits, so a plain SHA-256 of it is the right thing to store: there is no dictionary to run against it,
-and a slow password hash would only let strangers burn our processors. The key itself is shown once and kept nowhere.
-"""
+"""Keys are made, limited and taken away: the key file is changed by one process at a time and never half written."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TypedDict
 
 import msgspec
-from msgspec import Meta, Struct
 
 from cordee.adapters.durable import directory, locked, replace
-from cordee.domain.caller import ADMIN, INFERENCE, Allowances, Caller
+from cordee.adapters.key_file import (
+    FORMAT,
+    KEYS_FILE,
+    LIMIT_MAX,
+    MONEY_MAX,
+    NAME_CHARACTERS_MAX,
+    SCOPES,
+    TOKENS_MAX,
+    BudgetRecord,
+    FileState,
+    Held,
+    KeyFile,
+    KeyRecord,
+    KeysError,
+    PriorityName,
+    SensitivityName,
+    TenantRecord,
+    digest,
+    file_state,
+    read_all,
+    read_keys,
+)
+from cordee.domain.call import Priority, Sensitivity
+from cordee.domain.caller import INFERENCE, UNLIMITED, Allowances
 
-KEYS_FILE = "keys.json"
+__all__ = [
+    "KEYS_FILE", "KEY_PREFIX", "KEY_RANDOM_BYTES", "SCOPES", "FileState", "Held", "KeyRecord", "KeysError", "Standing",
+    "create_key", "digest", "file_state", "limit_key", "limit_tenant", "read_all", "read_keys", "revoke_key",
+]  # fmt: skip
+
 KEY_PREFIX = "ck-"
 KEY_RANDOM_BYTES = 32
 KEYS_MAX = 100_000
-FILE_BYTES_MAX = 64 * 1024 * 1024  # KEYS_MAX records of the longest names
-SCOPES = (INFERENCE, ADMIN)
-FORMAT = 1
-UNLIMITED = Allowances()
-
 _LOCK_FILE = "keys.lock"
 _ID_RANDOM_BYTES = 6
-NAME_CHARACTERS_MAX = 128
-LIMIT_MAX = 1_000_000_000  # more than any machine answers; a typing mistake beyond
-_Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
-_Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
-
-
-class KeysError(Exception):
-    """The keys cannot be read or changed; the message says which file, why, and what to do."""
-
-
-class KeyRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """One key as it is stored. `digest` is the SHA-256 of the key in hexadecimal, `created` seconds since the epoch."""
-
-    id: _Name
-    digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    tenant: _Name
-    name: _Name
-    scopes: tuple[str, ...] = (INFERENCE,)
-    requests_per_minute: _Limit | None = None
-    concurrent_calls: _Limit | None = None
-    created: int = 0
-
-    @property
-    def caller(self) -> Caller:
-        allowances = Allowances(self.requests_per_minute, self.concurrent_calls)
-        return Caller(self.id, self.tenant, frozenset(self.scopes), allowances)
-
-
-class _KeyFile(Struct, frozen=True, forbid_unknown_fields=True):
-    version: int
-    keys: list[KeyRecord]
 
 
 @dataclass(frozen=True, slots=True)
-class FileState:
-    """What tells one content of a file from the next without reading it."""
+class Standing:
+    """How a key's calls stand beside others: see domain.caller.Caller."""
 
-    mtime_ns: int
-    size: int
-    inode: int
-
-
-def digest(key: bytes) -> bytes:
-    """What is stored and looked up in place of a key."""
-    return hashlib.sha256(key).digest()
+    priority: Priority = Priority.STANDARD
+    priority_max: Priority = Priority.INTERACTIVE
+    local_only: bool = False
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
 
 
-def file_state(path: Path) -> FileState | None:
-    """None: there is no such file. Raises OSError when it cannot be looked at."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return FileState(found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def read_keys(data: Path) -> list[KeyRecord]:
-    """Every key of the data directory; none where there is no file yet. Raises KeysError."""
-    path = data / KEYS_FILE
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(FILE_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise KeysError(
-            f"{path}: cannot be read: {error.strerror}; it must belong to the user that runs Cordée."
-        ) from error
-    if len(raw) > FILE_BYTES_MAX:
-        raise KeysError(f"{path}: longer than {FILE_BYTES_MAX} bytes; this is not a key file.")
-    try:
-        content = msgspec.json.decode(raw, type=_KeyFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise KeysError(
-            f"{path}: not a key file: {error}; restore it, or move it away and create the keys anew."
-        ) from error
-    if content.version != FORMAT:
-        raise KeysError(f"{path}: format {content.version}, this version of Cordée reads {FORMAT}.")
-    strange = next((scope for record in content.keys for scope in record.scopes if scope not in SCOPES), None)
-    if strange is not None:
-        raise KeysError(f"{path}: unknown scope {strange!r}; allowed: {', '.join(SCOPES)}.")
-    return content.keys
+ORDINARY = Standing()
 
 
 def create_key(
@@ -123,6 +70,7 @@ def create_key(
     tenant: str | None = None,
     scopes: tuple[str, ...] = (INFERENCE,),
     allowances: Allowances = UNLIMITED,
+    standing: Standing = ORDINARY,
 ) -> tuple[str, KeyRecord]:
     """Add a key and return it with its record: the only time it can be seen. `tenant` None: the name. Raises KeysError."""
     tenant = name if tenant is None else tenant
@@ -133,12 +81,12 @@ def create_key(
             )
     if not scopes or not set(scopes) <= set(SCOPES):
         raise KeysError(f"scopes {', '.join(scopes) or '(none)'}: allowed are {', '.join(SCOPES)}.")
-    for what, limit in (
-        ("requests per minute", allowances.requests_per_minute),
-        ("concurrent calls", allowances.concurrent_calls),
-    ):
-        if limit is not None and not 1 <= limit <= LIMIT_MAX:
-            raise KeysError(f"{what}: {limit} is not from 1 to {LIMIT_MAX}; leave it away for no limit.")
+    _check(allowances)
+    if standing.priority < standing.priority_max:
+        raise KeysError(
+            f"a key cannot start its calls as {standing.priority.name.lower()} and go no higher than "
+            f"{standing.priority_max.name.lower()}; raise the highest, or lower the usual one."
+        )
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
     record = KeyRecord(
         id="key-" + secrets.token_hex(_ID_RANDOM_BYTES),
@@ -146,35 +94,122 @@ def create_key(
         tenant=tenant,
         name=name,
         scopes=tuple(scope for scope in SCOPES if scope in scopes),
-        requests_per_minute=allowances.requests_per_minute,
-        concurrent_calls=allowances.concurrent_calls,
         created=int(time.time()),
+        priority=_priority_name(standing.priority),
+        priority_max=_priority_name(standing.priority_max),
+        local_only=standing.local_only,
+        sensitivity=_sensitivity_name(standing.sensitivity),
+        **_stored(allowances),
     )
-    with _changing(data) as keys:
-        if len(keys) >= KEYS_MAX:
-            raise KeysError(f"{data / KEYS_FILE}: holds {len(keys)} keys, the most there can be; revoke some first.")
-        keys.append(record)
+    with _changing(data) as held:
+        if len(held.keys) >= KEYS_MAX:
+            raise KeysError(
+                f"{data / KEYS_FILE}: holds {len(held.keys)} keys, the most there can be; revoke some first."
+            )
+        held.keys.append(record)
     return key, record
 
 
 def revoke_key(data: Path, key_id: str) -> KeyRecord:
     """Take a key away, by its id. Gateways follow within about a second. Raises KeysError."""
-    with _changing(data) as keys:
-        found = next((record for record in keys if record.id == key_id), None)
-        if found is None:
-            raise KeysError(f"there is no key with the id {key_id[:64]!r}; `cordee keys list` shows the ids.")
-        keys.remove(found)
+    with _changing(data) as held:
+        found = _find(held, key_id)
+        held.keys.remove(found)
     return found
 
 
+def limit_key(data: Path, key_id: str, allowances: Allowances) -> KeyRecord:
+    """Give a key other limits, all of them anew. Gateways follow within about a second. Raises KeysError."""
+    _check(allowances)
+    with _changing(data) as held:
+        found = _find(held, key_id)
+        changed = msgspec.structs.replace(found, **_stored(allowances))
+        held.keys[held.keys.index(found)] = changed
+    return changed
+
+
+def limit_tenant(data: Path, tenant: str, allowances: Allowances) -> None:
+    """What all keys of a tenant may use together; without any limit the tenant's entry goes. Raises KeysError."""
+    _check(allowances)
+    if not 1 <= len(tenant) <= NAME_CHARACTERS_MAX or not tenant.isprintable():
+        raise KeysError(f"a tenant is 1 to {NAME_CHARACTERS_MAX} printable characters, not {tenant[:64]!r}.")
+    with _changing(data) as held:
+        held.tenants.pop(tenant, None)
+        if allowances != UNLIMITED:
+            if len(held.tenants) >= KEYS_MAX:
+                raise KeysError(
+                    f"{data / KEYS_FILE}: holds limits of {len(held.tenants)} tenants, the most there can be."
+                )
+            held.tenants[tenant] = TenantRecord(tenant=tenant, **_stored(allowances))
+
+
+def _find(held: Held, key_id: str) -> KeyRecord:
+    found = next((record for record in held.keys if record.id == key_id), None)
+    if found is None:
+        raise KeysError(f"there is no key with the id {key_id[:64]!r}; `cordee keys list` shows the ids.")
+    return found
+
+
+def _check(allowances: Allowances) -> None:
+    for what, limit in (
+        ("requests per minute", allowances.requests_per_minute),
+        ("concurrent calls", allowances.concurrent_calls),
+        ("tokens per minute", allowances.tokens_per_minute),
+    ):
+        if limit is not None and not 1 <= limit <= LIMIT_MAX:
+            raise KeysError(f"{what}: {limit} is not from 1 to {LIMIT_MAX}; leave it away for no limit.")
+    for budget in allowances.budgets:
+        if budget.tokens is not None and not 1 <= budget.tokens <= TOKENS_MAX:
+            raise KeysError(f"tokens per {budget.period.value}: {budget.tokens} is not from 1 to {TOKENS_MAX}.")
+        if budget.money is not None and not 0 < budget.money <= MONEY_MAX:
+            raise KeysError(
+                f"money per {budget.period.value}: {budget.money:g} is not above 0 and up to {MONEY_MAX:g}."
+            )
+
+
+class _Stored(TypedDict):
+    requests_per_minute: int | None
+    concurrent_calls: int | None
+    tokens_per_minute: int | None
+    budgets: tuple[BudgetRecord, ...]
+
+
+def _stored(allowances: Allowances) -> _Stored:
+    budgets = tuple(BudgetRecord(one.period.value, one.tokens, one.money) for one in allowances.budgets)
+    return _Stored(
+        requests_per_minute=allowances.requests_per_minute,
+        concurrent_calls=allowances.concurrent_calls,
+        tokens_per_minute=allowances.tokens_per_minute,
+        budgets=budgets,
+    )
+
+
+def _priority_name(priority: Priority) -> PriorityName:
+    names: dict[Priority, PriorityName] = {
+        Priority.INTERACTIVE: "interactive",
+        Priority.STANDARD: "standard",
+        Priority.BATCH: "batch",
+    }
+    return names[priority]
+
+
+def _sensitivity_name(sensitivity: Sensitivity) -> SensitivityName:
+    names: dict[Sensitivity, SensitivityName] = {
+        Sensitivity.PUBLIC: "public",
+        Sensitivity.INTERNAL: "internal",
+        Sensitivity.CONFIDENTIAL: "confidential",
+    }
+    return names[sensitivity]
+
+
 @contextlib.contextmanager
-def _changing(data: Path) -> Iterator[list[KeyRecord]]:
-    """Read, let the block change the list, write it back: under the lock, and only if the block did not raise."""
+def _changing(data: Path) -> Iterator[Held]:
+    """Read, let the block change it, write it back: under the lock, and only if the block did not raise."""
     try:
         with locked(directory(data) / _LOCK_FILE):
-            keys = read_keys(data)
-            yield keys
-            content = msgspec.json.encode(_KeyFile(FORMAT, keys))
+            held = read_all(data)
+            yield held
+            content = msgspec.json.encode(KeyFile(FORMAT, held.keys, list(held.tenants.values())))
             replace(data / KEYS_FILE, msgspec.json.format(content, indent=1) + b"\n")
     except OSError as error:
         raise KeysError(

@@ -23,13 +23,14 @@ from cordee.adapters.keyring import (
     KeysError,
     digest,
     file_state,
-    read_keys,
+    read_all,
 )
 from cordee.domain.caller import ADMIN, INFERENCE, Caller
 
 ADMIN_KEY_FILE = "admin.key"
 ADMIN_KEY_VARIABLE = "CORDEE_ADMIN_KEY"
 KEY_CHARACTERS_MAX = 4096
+MARK_DIGITS = 16  # of the hash of a key's hash: it tells one key from the next, and nothing else
 
 _ADMIN_LOCK_FILE = "admin.lock"
 _ADMIN = Caller(key_id="admin", tenant="admin", scopes=frozenset({ADMIN, INFERENCE}))
@@ -74,6 +75,7 @@ class FileDirectory:
                 f"{data}: cannot be looked into: {error.strerror}; run as its owner, or choose --data DIR."
             ) from error
         self._callers = self._read()
+        self._holders = _by_id(self._callers)
         self._complained = False
 
     def identify(self, key: bytes) -> Caller | None:
@@ -85,6 +87,11 @@ class FileDirectory:
         if found is None or not hmac.compare_digest(found[0], asked):
             return None
         return found[1]
+
+    def holder(self, key_id: str) -> tuple[Caller, str] | None:
+        """Who owns the key of this id, and a mark that another key of the same id would not have (the admin key can be changed);
+        None where there is no such key (any more)."""
+        return self._holders.get(key_id)
 
     def refresh(self) -> bool:
         """Read again what changed on disk; True if something was. A file that is broken now changes nothing: the keys that
@@ -102,6 +109,7 @@ class FileDirectory:
         if self._complained:
             _log.info("keys are readable again: %d in force", len(callers))
         self._states, self._callers, self._complained = states, callers, False
+        self._holders = _by_id(callers)
         return True
 
     def __len__(self) -> int:
@@ -114,13 +122,18 @@ class FileDirectory:
 
     def _read(self) -> dict[bytes, tuple[bytes, Caller]]:
         callers: dict[bytes, tuple[bytes, Caller]] = {}
-        for record in read_keys(self._data):
+        held = read_all(self._data)
+        for record in held.keys:
             stored = bytes.fromhex(record.digest)
-            callers[stored] = (stored, record.caller)
+            callers[stored] = (stored, record.caller_of(held.shared(record.tenant)))
         if self._environ.get(ADMIN_KEY_VARIABLE) or (self._data / ADMIN_KEY_FILE).exists():
             stored = digest(admin_key(self._data, self._environ).encode())
             callers[stored] = (stored, _ADMIN)
         return callers
+
+
+def _by_id(callers: Mapping[bytes, tuple[bytes, Caller]]) -> dict[str, tuple[Caller, str]]:
+    return {caller.key_id: (caller, digest(stored).hex()[:MARK_DIGITS]) for stored, caller in callers.values()}
 
 
 def _read_admin_key(path: Path) -> str:

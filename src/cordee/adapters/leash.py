@@ -39,6 +39,9 @@ def main(argv: list[str]) -> int:
         # Python ignores these two and exec would pass that on to a program that does not expect it.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # "read your configuration anew", to whoever listens: to no one else's death
         os.execv(command[0], command)
     except OSError as error:
         print(f"cannot start {command[0]}: {error}", file=sys.stderr, flush=True)

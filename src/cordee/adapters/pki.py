@@ -9,9 +9,10 @@ and its successor is trusted beside it, so neither change interrupts a connectio
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,7 @@ RENEW_BELOW = 3  # renewed when less than one part in three of the life is left
 CLOCK_SKEW = datetime.timedelta(hours=1)  # a peer whose clock is this much behind still accepts a new certificate
 
 _AUTHORITY_FILE, _TRUST_FILE, _LOCK_FILE = "authority.pem", "trust.pem", ".lock"
+_EDGE_FILE = "edge.pem"
 _PUBLIC = 0o644
 
 
@@ -79,6 +81,42 @@ def ensure(data: Path, now: datetime.datetime | None = None) -> bool:
         raise PkiError(
             f"{base}: the certificates cannot be written: {error.strerror}; free space or fix its owner."
         ) from error
+
+
+def ensure_edge(data: Path, names: Sequence[str], now: datetime.datetime | None = None) -> Path:
+    """The file with key and certificate of the edge, for clients that reach it by one of `names` (host names or IP addresses);
+    made or renewed where it is missing, due, or for other names. Raises PkiError.
+
+    It is a certificate for serving and names no role, so that whoever steals it cannot play a worker on the link.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    ensure(data, now)
+    base = data / "pki"
+    path = base / _EDGE_FILE
+    try:
+        with locked(base / _LOCK_FILE):
+            authority = _read_identity(base / _AUTHORITY_FILE)
+            if authority is None:
+                raise PkiError(f"{base / _AUTHORITY_FILE} is missing or unusable; `cordee up` makes a new one.")
+            wanted = [_general_name(name) for name in names]
+            edge = _read_identity(path)
+            if (
+                edge is None
+                or _is_due(edge[1], now)
+                or not _is_issued(edge[1], authority[1])
+                or _names_of(edge[1]) != wanted
+            ):
+                replace(path, _pem(_make_edge(wanted, authority, now)))
+    except OSError as error:
+        raise PkiError(
+            f"{base}: the edge's certificate cannot be written: {error.strerror}; free space or fix its owner."
+        ) from error
+    return path
+
+
+def trust_file(data: Path) -> Path:
+    """What clients of a made certificate have to trust."""
+    return data / "pki" / _TRUST_FILE
 
 
 def server_context(data: Path, role: str = WORKER) -> ssl.SSLContext:
@@ -159,6 +197,37 @@ def _make_node(role: str, authority: Identity, now: datetime.datetime) -> Identi
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     builder = builder.add_extension(issuer, critical=False)
     return key, builder.sign(authority_key, hashes.SHA256())
+
+
+def _make_edge(names: Sequence[x509.GeneralName], authority: Identity, now: datetime.datetime) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority_key, authority_certificate = authority
+    builder = _builder(_name("Cordée edge"), authority_certificate.subject, key, now, NODE_LIFE)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(sign_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    return key, builder.sign(authority_key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name)
+    except ValueError as error:
+        raise PkiError(f"edge.tls.names: {name!r} is neither an IP address nor a host name in ASCII.") from error
+
+
+def _names_of(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
 
 
 def _builder(

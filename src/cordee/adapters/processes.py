@@ -58,6 +58,10 @@ class Process:
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
+    def hang_up(self) -> None:
+        """Tell it that its configuration has changed."""
+        self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 

@@ -12,7 +12,7 @@ from cordee import __version__
 # Where each command stands, in the order of `cordee --help`. Only what is asked for is imported: a gateway does not carry the
 # screens of `cordee up` in its memory.
 PLACES = {
-    "up": "platform", "down": "platform", "status": "platform", "chat": "chat", "models": "models", "keys": "keys",
+    "up": "platform", "down": "platform", "status": "platform", "reload": "reload", "chat": "chat", "models": "models", "keys": "keys",
     "config": "config", "gateway": "gateway", "worker": "worker",
 }  # fmt: skip
 

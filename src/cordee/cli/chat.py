@@ -52,9 +52,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(args: argparse.Namespace) -> int:
     try:
         data = data_dir(args.data)
-        base = (args.url or _running_at(data) or f"http://{load(args.config, data).web.address}/v1").rstrip("/")
+        running, trusted = ("", "") if args.url else _running_at(data)
+        base = (args.url or running or f"http://{load(args.config, data).web.address}/v1").rstrip("/")
         key = admin_key(data)
-        conversation = Conversation(base, key, args.model or first_model(base, key), _options(args))
+        model = args.model or first_model(base, key, trusted)
+        conversation = Conversation(base, key, model, _options(args), trusted=trusted)
     except (ConfigError, KeysError) as error:
         return _complain(str(error), USAGE)
     except AnswerError as error:
@@ -67,12 +69,12 @@ def _run(args: argparse.Namespace) -> int:
     return _ask_once(conversation, question)
 
 
-def _running_at(data: Path) -> str:
-    """The address of the platform that runs for `data`, "" for none."""
+def _running_at(data: Path) -> tuple[str, str]:
+    """The address of the platform that runs for `data`, and the certificate to know it by; "" for none."""
     with suppress(NotRunningError):
         status = ask_status(data)
-        return status.web or status.mobile
-    return ""
+        return status.web or status.mobile, status.certificate
+    return "", ""
 
 
 def _options(args: argparse.Namespace) -> dict[str, int | float]:

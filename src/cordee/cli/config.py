@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from cordee.config.describe import sections, settings, values
 from cordee.config.load import DEFAULT, ConfigError, Loaded, data_dir, trace
 from cordee.config.tree import Config
@@ -75,8 +77,21 @@ def document(loaded: Loaded) -> Iterator[str]:
                 yield from ("", f"# {about[section]}", f"[{section}]")
         origin = loaded.origins[setting.key]
         facts = [setting.unit, setting.allowed, "" if origin == DEFAULT else f"from {origin}"]
-        line = f"{setting.name} = {json.dumps(current[setting.key], ensure_ascii=False)}"
+        line = f"{setting.name} = {_toml(msgspec.to_builtins(current[setting.key]))}"
         yield f"{line:<36}  # {'; '.join(filter(None, facts))}"
+
+
+def _toml(value: object) -> str:
+    """One value as TOML writes it; a list or a table on one line. JSON's escapes are TOML's."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(name)} = {_toml(inner)}" for name, inner in value.items() if inner is not None)
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _defaults() -> Loaded:

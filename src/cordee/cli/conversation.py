@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,13 +25,15 @@ class AnswerError(Exception):
 
 @dataclass(slots=True)
 class Conversation:
-    """`base` is an address such as http://127.0.0.1:8000/v1; `messages` in OpenAI's form, the newest last."""
+    """`base` is an address such as http://127.0.0.1:8000/v1; `messages` in OpenAI's form, the newest last. `trusted` is the
+    certificate file of an own platform's https address; "" leaves the trust to the system."""
 
     base: str
     key: str
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     messages: list[dict[str, str]] = field(default_factory=list)
+    trusted: str = ""
 
     def ask(self, question: str) -> Generator[str, None, None]:
         """The answer, piece by piece. It joins the conversation when it is whole, or as far as it came when the reader stops;
@@ -39,7 +42,7 @@ class Conversation:
         body = {**self.options, "model": self.model, "messages": [*self.messages, asked], "stream": True}
         answer: list[str] = []
         try:
-            for piece in _stream(self.base, self.key, body):
+            for piece in _stream(self.base, self.key, body, self.trusted):
                 answer.append(piece)
                 yield piece
         except (GeneratorExit, KeyboardInterrupt):
@@ -51,9 +54,9 @@ class Conversation:
         self.messages += [asked, {"role": "assistant", "content": "".join(answer)}]
 
 
-def first_model(base: str, key: str) -> str:
+def first_model(base: str, key: str, trusted: str = "") -> str:
     """The first model that is served at `base`. Raises AnswerError."""
-    with closing(_connect(base)) as connection:
+    with closing(_connect(base, trusted)) as connection:
         response = _send(connection, base, "GET", "/models", key, None)
         try:
             return str(json.loads(response.read(ERROR_BYTES_MAX))["data"][0]["id"])
@@ -61,8 +64,8 @@ def first_model(base: str, key: str) -> str:
             raise AnswerError(f"{base}/models names no model; is this an OpenAI-compatible server?") from error
 
 
-def _stream(base: str, key: str, body: dict[str, Any]) -> Iterator[str]:
-    with closing(_connect(base)) as connection:
+def _stream(base: str, key: str, body: dict[str, Any], trusted: str) -> Iterator[str]:
+    with closing(_connect(base, trusted)) as connection:
         response = _send(connection, base, "POST", "/chat/completions", key, json.dumps(body).encode())
         try:
             for event in _events(response):
@@ -88,12 +91,29 @@ def _pieces(event: dict[str, Any]) -> Iterator[str]:
             yield str(piece)
 
 
-def _connect(base: str) -> http.client.HTTPConnection:
+def _connect(base: str, trusted: str) -> http.client.HTTPConnection:
     url = urlsplit(base)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise AnswerError(f"{base!r} is not an address such as http://127.0.0.1:8000/v1")
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    return kind(url.hostname, url.port, timeout=CONNECT_S)
+    if url.scheme == "http":
+        return http.client.HTTPConnection(url.hostname, url.port, timeout=CONNECT_S)
+    return http.client.HTTPSConnection(url.hostname, url.port, timeout=CONNECT_S, context=_tls(trusted))
+
+
+def _tls(trusted: str) -> ssl.SSLContext | None:
+    """Our own platform is known by its certificate, not by a name: it is reached by whatever address it listens on."""
+    if not trusted:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= (
+        ssl.VERIFY_X509_PARTIAL_CHAIN
+    )  # the certificate itself may be what is trusted, not its issuer
+    try:
+        context.load_verify_locations(trusted)
+    except (OSError, ssl.SSLError) as error:
+        raise AnswerError(f"{trusted}: the platform's certificate cannot be read: {error}") from error
+    return context
 
 
 def _send(

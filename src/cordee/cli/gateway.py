@@ -10,6 +10,7 @@ from pathlib import Path
 from cordee.compose.logs import configure
 from cordee.config.launch import GatewayLaunch
 from cordee.config.load import ConfigError, data_dir, load
+from cordee.config.tree import Config
 
 EXAMPLES = """examples:
   cordee gateway --listen 127.0.0.1:9000 --replica http://127.0.0.1:8080
@@ -30,13 +31,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where clients connect")
     parser.add_argument(
-        "--replica", action="append", required=True, metavar="URL",
+        "--replica", action="append", default=[], metavar="URL",
         help="http(s)://HOST:PORT, unix:/PATH or tls://HOST:PORT; may be given several times",
     )  # fmt: skip
     parser.add_argument("--model", metavar="NAME|PATH|oracle", help="the model of the workers reached by link")
     parser.add_argument(
         "--kind", choices=("web", "mobile"), default="web", help="which clients it is for (default: web)"
     )
+    parser.add_argument("--grpc", default="", metavar="HOST:PORT", help="where it speaks gRPC too (default: nowhere)")
+    parser.add_argument(
+        "--store", default="", metavar="URL",
+        help="the Redis or Valkey that all gateways share: redis://HOST:PORT, rediss://…, unix:/PATH (default: none)",
+    )  # fmt: skip
     parser.add_argument("--name", default="gateway-1", help="its name in status and logs")
     parser.add_argument("--server", type=int, default=1, help="the server it belongs to")
     parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways share the replicas")
@@ -51,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         data = data_dir(args.data)
-        config = load(args.config, data, {"model": args.model} if args.model else {})
-        _check(args)
+        overrides = {"model": args.model} if args.model else {}
+        config = load(args.config, data, overrides)
+        _check(args, config)
     except ConfigError as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 2
@@ -61,14 +68,31 @@ def run(args: argparse.Namespace) -> int:
     data.mkdir(parents=True, exist_ok=True)
     return gateway.run(
         config,
-        GatewayLaunch(args.name, args.server, args.kind, args.listen, tuple(args.replica), data, args.gateways),
+        GatewayLaunch(
+            args.name,
+            args.server,
+            args.kind,
+            args.listen,
+            tuple(args.replica),
+            data,
+            args.gateways,
+            grpc=args.grpc,
+            store=args.store,
+        ),
+        lambda: load(args.config, data, overrides),
     )
 
 
-def _check(args: argparse.Namespace) -> None:
-    host, _, port = args.listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ConfigError(f"--listen {args.listen!r} is not HOST:PORT, such as 127.0.0.1:9000")
+def _check(args: argparse.Namespace, config: Config) -> None:
+    for flag, address in (("--listen", args.listen), ("--grpc", args.grpc)):
+        host, _, port = address.rpartition(":")
+        is_meant = address or flag == "--listen"
+        if is_meant and (not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535):
+            raise ConfigError(f"{flag} {address!r} is not HOST:PORT, such as 127.0.0.1:9000")
+    if args.store and not args.store.startswith(("redis://", "rediss://", "unix:/")):
+        raise ConfigError(f"--store {args.store!r} is none of redis://HOST:PORT, rediss://HOST:PORT, unix:/PATH")
+    if not args.replica and not config.replica and not config.cloud:
+        raise ConfigError("nobody could answer: give --replica URL, or a [[replica]] or [[cloud]] in the configuration")
     for replica in args.replica:
         if not replica.startswith(("http://", "https://", "unix:/", "tls://")):
             raise ConfigError(

@@ -107,7 +107,7 @@ def _up(args: argparse.Namespace) -> int:
         config = load(args.config, data, overrides)
     except ConfigError as error:
         return _complain(str(error), USAGE)
-    return platform.run(config, data)
+    return platform.run(config, data, lambda: load(args.config, data, overrides))
 
 
 def _down(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from cordee.domain.replica import ModelCard
 from cordee.engine.fingerprint import file_sha256, fingerprint
 from cordee.engine.job import Engine
 from cordee.engine.runner_llama import LlamaEngine
-from cordee.engine.runner_oracle import OracleEngine, Pace
+from cordee.engine.runner_oracle import Faults, OracleEngine, Pace
 from cordee.kernels.context import Context, ContextSettings
 from cordee.kernels.gguf import GGUFError, read_header
 from cordee.kernels.library import load
@@ -43,7 +44,11 @@ def open_oracle(config: Config, clock: Clock) -> OracleEngine:
     settings = config.oracle
     parts = {"model": "oracle", "vocabulary": oracle.VOCABULARY, "context": settings.context}
     card = ModelCard("oracle", fingerprint(parts), settings.context, oracle.VOCABULARY, exact=True)
-    return OracleEngine(card, settings.slots, Pace(settings.first_token_s, settings.token_s), clock)
+    poison = (
+        array("I", list(settings.poison.encode())).tobytes() if settings.poison else b""
+    )  # a token per byte: adapters.vocabulary
+    faults = Faults(settings.wrong_from, settings.stuck_from, poison)
+    return OracleEngine(card, settings.slots, Pace(settings.first_token_s, settings.token_s), clock, faults)
 
 
 def open_llama(config: Config, found: ModelFile, path: Path, library_directory: Path) -> LlamaEngine:

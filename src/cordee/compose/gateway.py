@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -22,10 +23,19 @@ from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import FileDirectory, ensure_admin_key
 from cordee.adapters.models import ModelError, resolve
 from cordee.adapters.reports import Reporter
+from cordee.adapters.sessions import SessionsError
 from cordee.adapters.upstreams.link import Link, LinkRules
-from cordee.adapters.upstreams.openai import Server as OpenAIServer
 from cordee.adapters.vocabulary import open_vocabulary
-from cordee.config.launch import GatewayLaunch
+from cordee.compose.attempts import attempt_rules, chains, hedge_rules, quarantine_rules
+from cordee.compose.browsers import open_sessions
+from cordee.compose.canaries import CANARY_LIVE, canary_rules, open_canaries
+from cordee.compose.following import Following
+from cordee.compose.keeping import KEEPING_LIVE, keeping_rules, open_keeping, open_store
+from cordee.compose.logs import set_level
+from cordee.compose.overload import allow_rules, open_shedding, overload_rules, priorities, seat_rules
+from cordee.compose.routing import breaker_rules, routes
+from cordee.compose.terminal import on_hangup
+from cordee.config.launch import GatewayLaunch, is_url
 from cordee.config.load import cache_dir
 from cordee.config.tree import Config
 from cordee.domain.call import Deadlines
@@ -33,18 +43,18 @@ from cordee.domain.replica import Capacity, Load
 from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
 from cordee.gateway.calls import Calls
+from cordee.gateway.canary import Canary
 from cordee.gateway.front import Front
+from cordee.gateway.marks import share
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.prepare import Model
+from cordee.gateway.replies import REALTIME_PATH
 from cordee.gateway.roster import Card, PoolRules, Roster, WorkerSeat
 from cordee.gateway.walk import Walks
 from cordee.http.request import Limits
 from cordee.http.server import Server
 from cordee.link.frames import WorkerHello
-from cordee.policy.after import AttemptRules
-from cordee.policy.breaker import BreakerRules
 from cordee.policy.retry import RetryRules
-from cordee.policy.seats import SeatRules
 from cordee.wire.template import Template
 
 log = logging.getLogger(__name__)
@@ -53,20 +63,23 @@ COLLECT_RARELY = (
     20,
     100,
 )  # a call leaves no cycles behind, so there is little to find among thousands of streams
+GRPC_CLOSE_S = 0.5  # for RPCs whose calls have ended, to say so
 REFRESH_S = 1.0  # a revoked key is refused at most this much later
 HEALTH_LOOKS = 3  # of the edge, after which it sends no more calls to a gateway that drains
-UPSTREAM_KEY = "CORDEE_REPLICA_KEY"  # sent to servers reached by URL
+RESERVED_DESCRIPTORS = (
+    64  # for links, key files, the control socket: with them all in use by clients nothing else would work
+)
 
 
-def run(config: Config, launch: GatewayLaunch) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code."""
+def run(config: Config, launch: GatewayLaunch, reread: Callable[[], Config]) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit code. `reread` gives the configuration anew on SIGHUP."""
     try:
         if not os.environ.get("CORDEE_ADMIN_KEY"):
             ensure_admin_key(launch.data)
         model = open_model(config) if any(not is_url(replica) for replica in launch.replicas) else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, launch, model))
-    except (OSError, ModelError, KeysError, ValueError) as error:
+            return runner.run(_run(config, launch, model, Following(config, reread)))
+    except (OSError, ModelError, KeysError, SessionsError, ValueError) as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 1
 
@@ -85,27 +98,28 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def is_url(replica: str) -> bool:
-    return replica.startswith(("http://", "https://"))
-
-
-async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> int:
+async def _run(config: Config, launch: GatewayLaunch, model: Model | None, following: Following) -> int:
     loop = asyncio.get_running_loop()
     clock, rng, counts = LoopClock(loop), Random(), Counts()  # noqa: S311  # spreads load, guards nothing
     roster = Roster(_pool_rules(config, launch), clock, rng)
     watch = Watch(clock, roster.pools.values())
     metrics = Metrics(roster, watch, counts)
     counts.takeover = metrics.takeover
+    canaries = open_canaries(config, launch.data, clock, rng)
+    metrics.more.append(canaries.metrics)
     directory = FileDirectory(launch.data)
-    limits = config.deadlines
-    deadlines = Deadlines(limits.total_s, limits.first_token_s, limits.between_tokens_s)
     walks = Walks(watch, metrics, counts, clock)
-    calls = Calls(roster, walks, metrics, clock, rng, deadlines)
+    calls = Calls(roster, walks, metrics, clock, rng, _deadlines(config))
     front = Front(roster, directory, calls, walks, metrics)
+    store = open_store(config, launch)
+    kept = open_keeping(config, launch, clock, watch, walks, calls, front, metrics, store)
+    shedding = open_shedding(config, launch, clock, roster, walks, front, metrics, store)
+    calls.priorities = priorities(config)
     if model is not None:
         calls.models[model.name] = model
+    calls.chains = chains(config, roster, calls.models)
 
-    server = Server(front, _limits(config))
+    server = Server(front, _limits(config, launch))
     host, _, port = launch.listen.rpartition(":")
     try:
         await server.listen(host.strip("[]"), int(port))
@@ -118,18 +132,59 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
         raise OSError(f"cannot listen on {launch.listen}: {os.strerror(error.errno or 0).lower()}; {cure}") from error
     log.info("gateway %s (%s) listens on http://%s", launch.name, launch.kind, launch.listen)
 
+    grpc_server = None
+    server.switching.add(REALTIME_PATH)  # on a web gateway too: nobody is there, and the answer is a 404
+    if launch.kind == "mobile":
+        # Web gateways speak neither, and the libraries cost memory.
+        from cordee.compose.mobile import open_mobile  # noqa: PLC0415
+
+        grpc_server = await open_mobile(
+            config, launch, front, directory, calls, metrics, following, lambda: roster.is_ready and not front.is_draining
+        )  # fmt: skip
+
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    reporter = Reporter(os.environ.get("CORDEE_CONTROL"), lambda: _snapshot(launch, roster, watch, front, model))
+    _follow(following, launch, roster, calls, server)
+    following.follow(KEEPING_LIVE, lambda config: keeping_rules(config, launch), kept.follow)
+    following.follow(CANARY_LIVE, canary_rules, canaries.follow)
+    following.follow(("degrade.",), overload_rules, shedding.overload.follow)
+    following.follow(
+        ("limits.",),
+        lambda config: (allow_rules(config, launch, is_shared=store is not None), config.limits.interval_s),
+        lambda rules: shedding.follow(*rules),
+    )
+    loop.add_signal_handler(signal.SIGHUP, on_hangup(following.hup, stopping.set))
+
+    def snapshot() -> dict[str, Any]:
+        return {**_snapshot(launch, roster, watch, front, model), "revision": following.revision}
+
+    reporter = Reporter(os.environ.get("CORDEE_CONTROL"), snapshot)
     reporter.start()
     background = [loop.create_task(_refresh(directory, front))]
+    if store is not None:
+        from cordee.adapters.redis.marks import StoreMarks  # noqa: PLC0415  # with a store its library is there already
+
+        told = StoreMarks(store, config.quarantine.entries_max)
+        background.append(loop.create_task(share(roster.quarantine, told, clock)))
+    if launch.kind == "web" and config.sessions.enabled:
+        background.append(open_sessions(config, launch, front, directory, following))
+    background += [loop.create_task(kept.run()), loop.create_task(shedding.run())]
+    if config.cloud:
+        # What leads outside costs memory; most gateways have no provider.
+        from cordee.compose.outside import open_outside  # noqa: PLC0415
+
+        background.append(
+            loop.create_task(open_outside(config, launch, roster, calls, walks, metrics, clock, following))
+        )
+    if config.replica or any(map(is_url, launch.replicas)):
+        from cordee.compose.peers import open_peers  # noqa: PLC0415
+
+        background += map(loop.create_task, open_peers(config, launch, roster, calls))
     links = []
     for replica in launch.replicas:
-        if is_url(replica):
-            background.append(_reach_server(replica, roster, loop))
-        else:
-            link = _link(replica, config, launch, roster, counts, model)
+        if not is_url(replica):
+            link = _link(replica, config, launch, roster, counts, model, canaries.one())
             link.open()
             links.append(link)
     gc.collect()
@@ -143,9 +198,15 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
     if "CORDEE_CONTROL" in os.environ and config.edge.enabled:
         await asyncio.sleep(config.edge.health_interval_s * HEALTH_LOOKS)
     server.stop_accepting()
-    await front.drain(config.gateway.drain_s)
+    if grpc_server is not None:
+        grpc_server.stop_accepting()
+    await front.drain(following.config.gateway.drain_s)
+    if grpc_server is not None:
+        await grpc_server.close(GRPC_CLOSE_S)
     for task in background:
         task.cancel()
+    await shedding.close()
+    await kept.close()
     for link in links:
         link.close()
     reporter.stop()
@@ -154,21 +215,66 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None) -> in
     return 0
 
 
+def _follow(following: Following, launch: GatewayLaunch, roster: Roster, calls: Calls, server: Server) -> None:
+    """What a reload changes: the same functions make the rules here and at the start."""
+    follow = following.follow
+    pools = (
+        *(
+            "queue.",
+            "retry.",
+            "hedge.",
+            "quarantine.",
+            "deadlines.",
+            "breaker.",
+            "routing.",
+            "outlier.",
+            "pools",
+            "replicas",
+        ),
+        *("web.strategy", "mobile.strategy"),
+    )
+    follow(pools, lambda config: _pool_rules(config, launch), roster.follow)
+    follow(("deadlines.",), _deadlines, calls.follow)
+    follow(("queue.priorities",), priorities, calls.prioritise)
+    follow(
+        ("gateway.body_bytes_max", "gateway.write_buffer_bytes_max", "gateway.connections_per_address_max"),
+        lambda config: _limits(config, launch),
+        server.follow,
+    )
+    follow(("gateway.drain_s",), lambda config: config, lambda _: None)  # looked up when the drain begins
+    follow(("models",), lambda config: chains(config, roster, calls.models), calls.chain)
+    follow(("log_level",), lambda config: config.log_level, set_level)
+
+
+def _deadlines(config: Config) -> Deadlines:
+    limits = config.deadlines
+    return Deadlines(limits.total_s, limits.first_token_s, limits.between_tokens_s)
+
+
 def _pool_rules(config: Config, launch: GatewayLaunch) -> PoolRules:
     return PoolRules(
-        SeatRules(config.queue.wait_s_max, config.queue.calls_max, launch.gateways),
-        AttemptRules(config.retry.attempts_max, config.retry.continuations_max),
+        seat_rules(config, launch),
+        attempt_rules(config),
         RetryRules(config.retry.budget_ratio, config.retry.budget_per_s),
-        BreakerRules(config.breaker.failures, config.breaker.open_s, config.breaker.open_s_max),
+        breaker_rules(config),
         config.gateway.http_replica_calls_max,
+        routes(config, launch.kind, launch.gateways),
+        hedge_rules(config),
+        quarantine_rules(config),
     )
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config, launch: GatewayLaunch) -> Limits:
+    """Behind the edge every client has the edge's address, so a limit by address would be one on all of them."""
     g = config.gateway
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    per_call = 2 if config.replica or any(map(is_url, launch.replicas)) else 1
+    affordable = max(1, (descriptors - RESERVED_DESCRIPTORS) // per_call)
+    is_behind_edge = "CORDEE_CONTROL" in os.environ and config.edge.enabled
     return Limits(
         g.body_bytes_max, g.header_bytes_max, g.header_timeout_s, g.body_timeout_s, g.idle_timeout_s,
-        g.write_buffer_bytes_max, g.connections_max,
+        g.write_buffer_bytes_max, min(g.connections_max, affordable),
+        0 if is_behind_edge else g.connections_per_address_max,
     )  # fmt: skip
 
 
@@ -179,22 +285,10 @@ async def _refresh(directory: FileDirectory, front: Front) -> None:
         front.forget_keys()
 
 
-def _reach_server(url: str, roster: Roster, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-    server = OpenAIServer(url, os.environ.get(UPSTREAM_KEY))
-    breaker = roster.breaker()
-    told: list[str] = []
-
-    def failed(cause: str) -> None:
-        if told != [cause]:
-            told[:] = [cause]
-            log.warning("replica %s: its models cannot be asked for: %s", server.id, cause)
-
-    return loop.create_task(server.watch(lambda models: roster.serves(server.id, models, server, breaker), failed))
-
-
 def _link(
-    address: str, config: Config, launch: GatewayLaunch, roster: Roster, counts: Counts, model: Model | None
-) -> Link:
+    address: str, config: Config, launch: GatewayLaunch, roster: Roster, counts: Counts, model: Model | None,
+    canary: Canary,
+) -> Link:  # fmt: skip
     rules = config.link
     listener = _Listener()
     tls: ssl.SSLContext | None = None
@@ -215,7 +309,7 @@ def _link(
     def vocabulary_of(name: str) -> int | None:
         return model.vocabulary.size if model is not None and model.name == name else None
 
-    listener.seat = WorkerSeat(roster, link, late, vocabulary_of)
+    listener.seat = WorkerSeat(roster, link, late, vocabulary_of, canary)
     return link
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cordee.adapters import envoy, envoy_binary
+from cordee.adapters import envoy, envoy_binary, valkey
 from cordee.adapters.processes import Program
 from cordee.config.tree import Config
 from cordee.supervisor.addresses import LOOPBACK, Resolved, private_ports
@@ -42,10 +42,20 @@ class Ground:
     descriptors_max: int
     environment: Mapping[str, str]
     edge_environment: Mapping[str, str]
+    valkey: Path | None = None  # the server to run as the store; None: none of its own
 
     @property
     def run(self) -> Path:
         return self.data / "run"
+
+    @property
+    def store_socket(self) -> Path:
+        return self.sockets / "store.sock"
+
+    @property
+    def store_url(self) -> str:
+        """Where gateways find the store of this installation, "" where it has none of its own."""
+        return f"unix:{self.store_socket}" if self.valkey is not None else ""
 
     @property
     def edge_admin(self) -> Path:
@@ -54,6 +64,11 @@ class Ground:
     @property
     def edge_config(self) -> Path:
         return self.run / "edge.json"
+
+    @property
+    def edge_secret(self) -> Path:
+        """Certificate and key, as the edge follows them."""
+        return self.run / "edge-secret.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,7 @@ def lay_out(config: Config, ground: Ground) -> tuple[Spec, ...]:
     all_seats = seats(config)
     addresses = _addresses(config, ground, all_seats)
     replicas = [_worker_url(config, address) for seat, address in addresses.items() if seat.role == "worker"]
+    grpc = grpc_addresses(config, ground, addresses)
     gateways = sum(seat.role != "worker" for seat in all_seats)
     specs = []
     processors = place([seat.role == "worker" for seat in all_seats], ground.cores)
@@ -101,22 +117,25 @@ def lay_out(config: Config, ground: Ground) -> tuple[Spec, ...]:
         )
         if seat.role != "worker":
             argv += ("--kind", seat.role, "--gateways", str(gateways))
+            argv += ("--grpc", grpc[seat]) if seat in grpc else ()
+            argv += ("--store", ground.store_url) if ground.store_url else ()
             argv += tuple(word for url in replicas for word in ("--replica", url))
         program = Program(argv, ground.environment, _log(ground, seat.name), processor.cores)
         specs.append(Spec(seat.name, seat.role, seat.server, listen, program, str(processor), ground.model_name))
+    if ground.valkey is not None:
+        specs.append(_store(config, ground, ground.valkey))
     if ground.envoy is not None:
-        specs.append(_edge(config, ground, ground.envoy, addresses))
+        specs.append(_edge(config, ground, ground.envoy, addresses, grpc))
     return tuple(specs)
 
 
-def edge_plan(config: Config, ground: Ground, gateways: Mapping[Seat, str]) -> envoy.EdgePlan:
-    """What the edge is to do. The addresses of `gateways` are HOST:PORT."""
+def edge_plan(config: Config, ground: Ground, gateways: Mapping[Seat, str], grpc: Mapping[Seat, str]) -> envoy.EdgePlan:
+    """What the edge is to do. The addresses of `gateways` are HOST:PORT, and so are those where they speak gRPC."""
     assert ground.web is not None
     assert ground.mobile is not None
 
     def of(role: str) -> tuple[envoy.Address, ...]:
-        texts = [address.rpartition(":") for seat, address in gateways.items() if seat.role == role]
-        return tuple(envoy.Address(host, int(port)) for host, _, port in texts)
+        return tuple(_address(address) for seat, address in gateways.items() if seat.role == role)
 
     affordable = max(1, (ground.descriptors_max - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_CALL)
     return envoy.EdgePlan(
@@ -124,6 +143,7 @@ def edge_plan(config: Config, ground: Ground, gateways: Mapping[Seat, str]) -> e
         mobile=envoy.Address(ground.mobile.host, ground.mobile.port),
         web_gateways=of("web"),
         mobile_gateways=of("mobile"),
+        grpc_gateways=tuple(_address(address) for address in grpc.values()),
         admin=ground.edge_admin,
         health_interval_s=config.edge.health_interval_s,
         connections_max=min(config.edge.connections_max, affordable),
@@ -132,13 +152,31 @@ def edge_plan(config: Config, ground: Ground, gateways: Mapping[Seat, str]) -> e
         body_timeout_s=config.gateway.body_timeout_s,
         idle_timeout_s=config.gateway.idle_timeout_s,
         call_s_max=config.deadlines.total_s,
+        secret=ground.edge_secret if config.edge.tls.enabled else None,
+        http3=config.edge.http3,
+        compression=config.edge.compression,
     )
 
 
-def _edge(config: Config, ground: Ground, binary: Path, addresses: Mapping[Seat, str]) -> Spec:
+def _address(text: str) -> envoy.Address:
+    host, _, port = text.rpartition(":")
+    return envoy.Address(host, int(port))
+
+
+def _store(config: Config, ground: Ground, binary: Path) -> Spec:
+    directory = ground.data / "store"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = valkey.command(binary, ground.store_socket, directory, config.store.bytes_max)
+    program = Program(argv, ground.edge_environment, _log(ground, "store"))
+    return Spec("store", "store", 0, ground.store_url, program, UNPINNED, reports=False)
+
+
+def _edge(
+    config: Config, ground: Ground, binary: Path, addresses: Mapping[Seat, str], grpc: Mapping[Seat, str]
+) -> Spec:
     assert ground.web is not None
     assert ground.mobile is not None
-    ground.edge_config.write_text(envoy.bootstrap(edge_plan(config, ground, addresses)))
+    ground.edge_config.write_text(envoy.bootstrap(edge_plan(config, ground, addresses, grpc)))
     threads = EDGE_THREADS_MAX if len(ground.cores) >= CORES_FOR_TWO_EDGE_THREADS else 1
     argv = envoy_binary.command(binary, ground.edge_config, threads)
     program = Program(argv, ground.edge_environment, _log(ground, "edge"))
@@ -163,6 +201,15 @@ def _addresses(config: Config, ground: Ground, all_seats: Sequence[Seat]) -> dic
     ports = private_ports(len(rest), str(ground.data), taken)
     private = {seat: f"{LOOPBACK}:{port}" for seat, port in zip(rest, ports, strict=True)}
     return {seat: (public | sockets | private)[seat] for seat in all_seats}
+
+
+def grpc_addresses(config: Config, ground: Ground, addresses: Mapping[Seat, str]) -> dict[Seat, str]:
+    """Where the mobile gateways speak gRPC: HOST:PORT, private beside the `addresses` there are already."""
+    mobile = [seat for seat in addresses if seat.role == "mobile"] if config.grpc.enabled else []
+    known = {address.rpartition(":")[2] for address in addresses.values() if not address.startswith("/")}
+    public = (one.port for one in (ground.web, ground.mobile) if one is not None)
+    ports = private_ports(len(mobile), str(ground.data), frozenset(map(int, known)).union(public))
+    return {seat: f"{LOOPBACK}:{port}" for seat, port in zip(mobile, ports, strict=True)}
 
 
 def _worker_url(config: Config, address: str) -> str:

@@ -7,22 +7,26 @@ cure and leaves nothing running.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
-from cordee.adapters import envoy_binary, kernels_fetch, models, pki
+from cordee.adapters import envoy_binary, kernels_fetch, models, pki, valkey
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key, ensure_admin_key
 from cordee.adapters.model_sources import ModelError
+from cordee.compose.certificate import EdgeCertificate
 from cordee.compose.layout import Ground, lay_out
+from cordee.compose.reload import Reloads, write_resolved
+from cordee.compose.terminal import on_hangup
 from cordee.config.load import cache_dir
 from cordee.config.tree import Config, Entry
 from cordee.kernels import library
@@ -32,7 +36,7 @@ from cordee.supervisor.claim import Claim, ClaimError
 from cordee.supervisor.display import Display
 from cordee.supervisor.events import Event, Listener
 from cordee.supervisor.lines import Lines
-from cordee.supervisor.supervise import Platform, Supervisor
+from cordee.supervisor.supervise import Platform, Supervisor, base
 
 USAGE = 2  # exit status: something that was asked for cannot be
 FAILED = 1
@@ -62,20 +66,30 @@ class _Checked:
     model: str
     model_name: str
     envoy: Path | None
+    valkey: Path | None
     web: Resolved | None
     mobile: Resolved | None
 
 
-def run(config: Config, data: Path, environ: Mapping[str, str] = os.environ) -> int:
-    """Start everything, and return the exit status when everything has ended."""
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is to run, and what else is looked after meanwhile."""
+
+    platform: Platform
+    certificate: EdgeCertificate | None
+
+
+def run(config: Config, data: Path, reread: Callable[[], Config], environ: Mapping[str, str] = os.environ) -> int:
+    """Start everything, and return the exit status when everything has ended. `reread` gives the configuration as it would be at
+    a start now; it raises ConfigError."""
     try:
         claim = Claim.take(data)
     except ClaimError as error:
         return _complain(str(error), FAILED)
     try:
         leftovers = claim.end_leftovers()
-        platform = _prepare(config, claim, environ)
-        return asyncio.run(_supervise(config, platform, claim, leftovers))
+        prepared = _prepare(config, claim, reread, environ)
+        return asyncio.run(_supervise(config, prepared, claim, leftovers))
     except CannotStartError as error:
         return _complain(str(error), error.code)
     except OSError as error:
@@ -89,7 +103,7 @@ def run(config: Config, data: Path, environ: Mapping[str, str] = os.environ) -> 
         claim.release()
 
 
-def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platform:
+def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ: Mapping[str, str]) -> _Prepared:
     """Check, write down, lay out. Raises CannotStartError, OSError."""
     data = claim.data
     try:
@@ -101,7 +115,7 @@ def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platfo
         sockets = socket_dir(claim.run, data, environ.get("XDG_RUNTIME_DIR"))
         _sweep(sockets)
         config_file = claim.run / "config.json"
-        _write_private(config_file, msgspec.json.format(msgspec.json.encode(config), indent=2))
+        write_resolved(config_file, config)
         ground = Ground(
             data=data,
             sockets=sockets,
@@ -109,19 +123,29 @@ def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platfo
             model=checked.model,
             model_name=checked.model_name,
             envoy=checked.envoy,
+            valkey=checked.valkey,
             web=checked.web,
             mobile=checked.mobile,
             cores=sorted(os.sched_getaffinity(0)),
             descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-            environment={**_passed_on(environ), "CORDEE_CONTROL": str(sockets / CONTROL), "PYTHONUNBUFFERED": "1"},
+            environment={
+                **_passed_on(environ, config),
+                "CORDEE_CONTROL": str(sockets / CONTROL),
+                "PYTHONUNBUFFERED": "1",
+            },
             edge_environment={name: value for name, value in environ.items() if name in EDGE_PASSED_ON},
         )
+        certificate: EdgeCertificate | None = None
+        if checked.envoy is not None and config.edge.tls.enabled:
+            certificate = EdgeCertificate(config.edge.tls, data, ground.edge_secret)
+            certificate.take()
         specs = lay_out(config, ground)
     except AddressError as error:
         raise CannotStartError(str(error), FAILED) from error
-    except (KeysError, ModelError, pki.PkiError, envoy_binary.EnvoyMissingError) as error:
+    except (KeysError, ModelError, pki.PkiError, envoy_binary.EnvoyMissingError, valkey.StoreMissingError) as error:
         raise CannotStartError(str(error), FAILED) from error
-    return Platform(
+    reloads = Reloads(config, config_file, reread)
+    platform = Platform(
         specs=specs,
         model=checked.model_name,
         web=checked.web,
@@ -129,12 +153,16 @@ def _prepare(config: Config, claim: Claim, environ: Mapping[str, str]) -> Platfo
         edge_admin=ground.edge_admin if checked.envoy is not None else None,
         control=sockets / CONTROL,
         key=key,
+        certificate=certificate.trusted if certificate is not None else None,
+        revision=reloads.revision,
+        reload=reloads,
         backoff_s=config.supervisor.backoff_s,
         backoff_s_max=config.supervisor.backoff_s_max,
         deaths_max=config.supervisor.deaths_max,
         window_s=config.supervisor.window_s,
         stop_s=config.supervisor.stop_s,
     )
+    return _Prepared(platform, certificate)
 
 
 def _check(config: Config, environ: Mapping[str, str]) -> _Checked:
@@ -159,6 +187,7 @@ def _check(config: Config, environ: Mapping[str, str]) -> _Checked:
         model=str(model.path) if by_path else config.model,
         model_name=model.name,
         envoy=envoy_binary.binary(config.edge.binary) if config.edge.enabled else None,
+        valkey=valkey.binary() if config.store.enabled and not config.store.url else None,
         web=web,
         mobile=mobile,
     )
@@ -178,8 +207,10 @@ def _kernels(config: Config, cache: Path) -> bool:
     return kernels_fetch.locate(cache) is not None or library.installed_directory() is not None
 
 
-def _passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: v for name, v in environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)}
+def _passed_on(environ: Mapping[str, str], config: Config) -> dict[str, str]:
+    """What children may know, the keys of other servers that the configuration names included."""
+    known = PASSED_ON | {peer.key_env for peer in config.replica} | {cloud.key_env for cloud in config.cloud}
+    return {name: v for name, v in environ.items() if name in known or name.startswith(PASSED_ON_PREFIXES)}
 
 
 def _sweep(sockets: Path) -> None:
@@ -188,46 +219,68 @@ def _sweep(sockets: Path) -> None:
         stale.unlink(missing_ok=True)
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    new.replace(path)
-
-
-async def _supervise(config: Config, platform: Platform, claim: Claim, leftovers: list[int]) -> int:
+async def _supervise(config: Config, prepared: _Prepared, claim: Claim, leftovers: list[int]) -> int:
+    platform = prepared.platform
     shown: Display | None = Display(Console()) if sys.stdout.isatty() else None
     listener: Listener = shown if shown is not None else Lines(sys.stdout, config.log_level)
     for pid in leftovers:
         listener(Event("ended-leftover", detail=(("pid", pid),)))
     supervisor = Supervisor(platform, claim, os.getpid(), listener)
-    _hear_signals(supervisor)
-    if shown is None:
-        listener(_addresses(platform))
-        await supervisor.run()
-    else:
-        await shown.during(supervisor)
+    tasks: set[asyncio.Task[object]] = set()
+    _hear_signals(supervisor, tasks)
+    for exposed in in_the_clear((platform.web, platform.mobile), tls=platform.certificate is not None):
+        listener(exposed)
+    if prepared.certificate is not None:
+        tasks.add(asyncio.create_task(prepared.certificate.follow(listener), name="certificate"))
+    try:
+        if shown is None:
+            listener(_addresses(platform))
+            await supervisor.run()
+        else:
+            await shown.during(supervisor)
+    finally:
+        for task in tasks:
+            task.cancel()
     failure = supervisor.failure
     if failure is not None:
         return _complain(failure.message, failure.code)
     return 0
 
 
-def _hear_signals(supervisor: Supervisor) -> None:
+def _hear_signals(supervisor: Supervisor, tasks: set[asyncio.Task[object]]) -> None:
     """The first signal ends things in order, a second Ctrl-C at once."""
 
     def interrupted() -> None:
         supervisor.kill() if supervisor.stopping else supervisor.stop()
 
+    def reload() -> None:
+        task: asyncio.Task[object] = loop.create_task(supervisor.reload(), name="reload")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupted)
-    for which in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(which, supervisor.stop)
+    loop.add_signal_handler(signal.SIGTERM, supervisor.stop)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup(reload, supervisor.stop))
+
+
+def in_the_clear(addresses: Sequence[Resolved | None], *, tls: bool) -> list[Event]:
+    """A warning for each address that others can reach and that speaks no TLS."""
+    cure = "keys and answers can be read on the way: set edge.tls.enabled = true, or put a TLS proxy in front"
+    return [
+        Event("not-encrypted", detail=(("address", at.text), ("cure", cure)), level=logging.WARNING)
+        for at in addresses
+        if at is not None and not tls and not ipaddress.ip_address(at.host).is_loopback
+    ]
 
 
 def _addresses(platform: Platform) -> Event:
-    web, mobile = (f"http://{at.reachable.text}/v1" if at else "" for at in (platform.web, platform.mobile))
-    facts = (("web", web), ("mobile", mobile), ("model", platform.model), ("key", platform.key), ("pid", os.getpid()))
+    web, mobile = (base(at, tls=platform.certificate is not None) for at in (platform.web, platform.mobile))
+    trusted = str(platform.certificate or "")
+    facts = (
+        *(("web", web), ("mobile", mobile), ("model", platform.model), ("key", platform.key)),
+        *(("certificate", trusted), ("pid", os.getpid())),
+    )
     return Event("starting", detail=tuple((name, value) for name, value in facts if value))
 
 

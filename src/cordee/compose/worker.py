@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 from cordee.adapters.clock import LoopClock
+from cordee.adapters.host import Host
 from cordee.adapters.model_sources import ModelError
 from cordee.adapters.pki import PkiError
 from cordee.adapters.reports import Reporter
@@ -21,6 +22,7 @@ from cordee.compose.listen import Door, open_door
 from cordee.config.launch import WorkerLaunch
 from cordee.config.tree import Config
 from cordee.engine.job import Engine
+from cordee.engine.keep import KeepRules
 from cordee.engine.server import LinkServer, ServerRules
 from cordee.kernels.library import KernelsError
 
@@ -60,11 +62,10 @@ class _Worker:
         clock = LoopClock(loop)
         self._engine = engine = await asyncio.to_thread(open_engine, self._config, clock)
         door = open_door(self._launch)
-        link = self._config.link
-        waiting_max = self._config.engine.waiting_max
-        rules = ServerRules(self._launch.name, waiting_max, link.beat_s, link.idle_beat_s)
-        self._server = server = LinkServer(engine, rules, clock, door.admits)
+        host = Host(self._config.overflow.window_s)
+        self._server = server = LinkServer(engine, self._rules(), clock, door.admits, host.signals)
         try:
+            host.start()
             engine.start(server.deliver, self._broken)
             await door.listen(server.protocol)
             self._state = "ready"
@@ -78,8 +79,14 @@ class _Worker:
             server.close()
             await asyncio.sleep(FLUSH_S)
             reporter.stop()
+            host.stop()
             engine.stop()
         return self._exit_code
+
+    def _rules(self) -> ServerRules:
+        link, streams = self._config.link, self._config.streams
+        keep = KeepRules(streams.grace_s, streams.keep_s, streams.ring_bytes_max)
+        return ServerRules(self._launch.name, self._config.engine.waiting_max, link.beat_s, link.idle_beat_s, keep)
 
     async def _drain(self, server: LinkServer, door: Door) -> None:
         """Let what runs end, unless the engine is broken or somebody asks twice."""

@@ -6,8 +6,10 @@ and the environment, refused with the right words, and shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import msgspec
@@ -24,6 +26,8 @@ _UNITS = (
     ("_bytes_max", "bytes"),
     ("_s", "seconds"),
 )
+_ORIGIN_PATTERN_START = "^https?://"
+_ORIGIN_WORDS = "an origin, for example https://app.example or http://localhost:3000"
 _ADDRESS_WORDS = "HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000"
 
 
@@ -56,24 +60,39 @@ class Setting:
         return next((unit for suffix, unit in _UNITS if self.name.endswith(suffix)), "")
 
 
-def settings() -> dict[str, Setting]:
+@cache
+def settings() -> Mapping[str, Setting]:
     """Every setting by its dotted key, in the order of the tree."""
-    return {setting.key: setting for setting in _walk(Config, Config(), "")}
+    return MappingProxyType({setting.key: setting for setting in _walk(Config, Config(), "")})
 
 
 def sections() -> dict[str, str]:
     """The first line of each section's own description, by the section's name; "" is the whole tree."""
     found = {"": _first_line(Config)}
-    hints = get_type_hints(Config)
-    for field in msgspec.structs.fields(Config):
-        if _is_section(hints[field.name]):
-            found[field.name] = _first_line(hints[field.name])
+
+    def walk(kind: type[Section], prefix: str) -> None:
+        hints = get_type_hints(kind)
+        for field in msgspec.structs.fields(kind):
+            if _is_section(hints[field.name]):
+                found[prefix + field.name] = _first_line(hints[field.name])
+                walk(hints[field.name], f"{prefix}{field.name}.")
+
+    walk(Config, "")
     return found
 
 
 def values(config: Config) -> dict[str, object]:
     """The leaves of a configuration by dotted key."""
-    return {setting.key: setting.default for setting in _walk(Config, config, "")}
+    return dict(_leaves(config, ""))
+
+
+def _leaves(section: Section, prefix: str) -> Iterator[tuple[str, object]]:
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _walk(kind: type[Section], value: Section, prefix: str) -> Iterator[Setting]:
@@ -104,7 +123,19 @@ def _allowed(info: inspect.Type) -> str:
         return f"{noun}{_range(info)}"
     if isinstance(info, inspect.LiteralType):
         return "one of " + ", ".join(f'"{value}"' for value in info.values)
+    if isinstance(info, inspect.VarTupleType | inspect.ListType):
+        return f"a list, each of its entries {_allowed(info.item_type)}"
+    if isinstance(info, inspect.DictType):
+        return f"a table of names, each standing for {_allowed(info.value_type)}"
+    if isinstance(info, inspect.StructType):
+        return "a table of " + ", ".join(field.encode_name for field in info.fields)
+    if isinstance(info, inspect.UnionType):
+        return (
+            " or ".join(_allowed(one) for one in info.types if not isinstance(one, inspect.NoneType)) + ", or nothing"
+        )
     assert isinstance(info, inspect.StrType), f"the tree has a kind of setting that nobody described: {info}"
+    if info.pattern and info.pattern.startswith(_ORIGIN_PATTERN_START):
+        return _ORIGIN_WORDS
     if info.pattern:
         return _ADDRESS_WORDS
     if info.max_length:

@@ -27,7 +27,9 @@ __all__ = [
     "DEFAULT", "RESERVED", "ConfigError", "Loaded", "cache_dir", "data_dir", "load", "trace",
 ]  # fmt: skip
 
-RESERVED = frozenset({"CORDEE_ADMIN_KEY", "CORDEE_CONTROL", "CORDEE_CACHE", "CORDEE_DATA", "CORDEE_CONFIG"})
+RESERVED = frozenset(
+    {"CORDEE_ADMIN_KEY", "CORDEE_CONTROL", "CORDEE_CACHE", "CORDEE_DATA", "CORDEE_CONFIG", "CORDEE_REPLICA_KEY"}
+)
 VALUE_CHARACTERS_SHOWN = 80  # of a wrong value, in the message about it
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 DEFAULT = "default"  # the origin of what nobody set
@@ -78,7 +80,10 @@ def trace(
     tree: dict[str, Any] = {}
     for key, setting in known.items():
         value = _checked(setting, given[key]) if key in given else setting.default
-        (tree.setdefault(setting.section, {}) if setting.section else tree)[setting.name] = value
+        table = tree
+        for name in filter(None, setting.section.split(".")):
+            table = table.setdefault(name, {})
+        table[setting.name] = value
     config = msgspec.convert(tree, Config)
     origins = {key: given[key].origin if key in given else DEFAULT for key in known}
     for key, problem in problems(config):
@@ -120,7 +125,7 @@ def _choose_file(explicit: Path | None, data: Path, environ: Mapping[str, str]) 
 def _from_file(file: Path, known: Mapping[str, Setting]) -> Iterator[tuple[str, _Given]]:
     parsed = ConfigFile(file)
     origin = parsed.origin
-    tables = {setting.section for setting in known.values() if setting.section}
+    tables = _tables(known)
 
     def walk(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, _Given]]:
         for name, value in table.items():
@@ -139,6 +144,15 @@ def _from_file(file: Path, known: Mapping[str, Setting]) -> Iterator[tuple[str, 
                 raise ConfigError(f"{origin(key)}: there is no setting {key}; {_meant(key, known, tables)}")
 
     return walk(parsed.content, "")
+
+
+def _tables(known: Mapping[str, Setting]) -> set[str]:
+    """Every table of the tree, the outer ones of nested ones included."""
+    found: set[str] = set()
+    for section in {setting.section for setting in known.values() if setting.section}:
+        names = section.split(".")
+        found.update(".".join(names[: depth + 1]) for depth in range(len(names)))
+    return found
 
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Setting]) -> Iterator[tuple[str, _Given]]:
@@ -163,17 +177,39 @@ def _from_overrides(overrides: Mapping[str, object], known: Mapping[str, Setting
 
 
 def _checked(setting: Setting, given: _Given) -> object:
+    raw = given.value
+    if given.text and isinstance(raw, str) and isinstance(setting.default, tuple | dict):
+        try:
+            raw = msgspec.json.decode(raw)  # a list or a table in a variable is written as JSON
+        except msgspec.DecodeError as error:
+            raise ConfigError(_refusal(setting, given) + " A variable holds it as JSON.") from error
     try:
-        value = msgspec.convert(given.value, setting.type, strict=not given.text)
+        value = msgspec.convert(raw, setting.type, strict=not given.text)
     except msgspec.ValidationError as error:
-        raise ConfigError(_refusal(setting, given)) from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(_refusal(setting, given))
-    if (
-        isinstance(value, str) and not value.isprintable()
-    ):  # would forge log lines and cannot be a path, name or address
-        raise ConfigError(_refusal(setting, given) + " Control characters are not allowed.")
+        # Of a list or a table the message of the converter says which part is wrong; of anything else we say it better.
+        inner = f" {error}." if isinstance(raw, list | dict) and isinstance(setting.default, tuple | dict) else ""
+        raise ConfigError(_refusal(setting, given) + inner) from error
+    for leaf in _leaves(msgspec.to_builtins(value)):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ConfigError(_refusal(setting, given))
+        if (
+            isinstance(leaf, str) and not leaf.isprintable()
+        ):  # would forge log lines and cannot be a path, name or address
+            raise ConfigError(_refusal(setting, given) + " Control characters are not allowed.")
     return value
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """The plain values in a list or table, names included; a plain value is its own."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield name
+            yield from _leaves(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
 
 
 def _refusal(setting: Setting, given: _Given) -> str:

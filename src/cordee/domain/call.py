@@ -84,6 +84,7 @@ class Call:
     `attach`: the replica that is asked first because it may still have the answer of this very call, "" for none.
     `local_only`: it never leaves this installation; otherwise `sensitivity` says who leaves first when some must.
     `affinity`: equal for calls whose prompts begin alike, 0 where that is unknown. `region`: where the caller is.
+    `tells_queue`: a stream whose client wants to hear of its place while it waits.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Call:
     sensitivity: Sensitivity = Sensitivity.INTERNAL
     affinity: int = 0
     region: str = ""
+    tells_queue: bool = False
 
     @property
     def cost(self) -> int:

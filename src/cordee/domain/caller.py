@@ -1,26 +1,66 @@
-"""Who asks: tenant, name, scopes and limits."""
+"""Who asks: tenant, name, scopes, how high a call may go, and what key and tenant may use."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cordee.domain.call import Priority, Sensitivity
 
 ADMIN = "admin"
 INFERENCE = "inference"
 
 
+class Period(Enum):
+    """What a budget is counted over: the hours, days and months of UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be used in one period: tokens, money in the currency of the configuration, or both. None is no limit."""
+
+    period: Period
+    tokens: int | None = None
+    money: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Allowances:
-    """What one key may use. None is no limit."""
+    """What one key, or all keys of one tenant together, may use. None is no limit."""
 
     requests_per_minute: int | None = None
     concurrent_calls: int | None = None
+    tokens_per_minute: int | None = None
+    budgets: tuple[Budget, ...] = ()
+
+
+UNLIMITED = Allowances()
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The owner of a key. `key_id` is public (it names the key in logs); the key itself is never kept."""
+    """The owner of a key. `key_id` is public (it names the key in logs); the key itself is never kept.
+
+    `shared` is what all keys of the tenant may use together. `priority` is what a call gets that does not say,
+    `priority_max` the highest it may ask for (the lowest number). `local_only`: its calls never leave this installation;
+    otherwise `sensitivity` says how late they do. `is_limited`: there is anything to count at all.
+    """
 
     key_id: str
     tenant: str
     scopes: frozenset[str] = frozenset({INFERENCE})
-    allowances: Allowances = Allowances()
+    allowances: Allowances = UNLIMITED
+    shared: Allowances = UNLIMITED
+    priority: Priority = Priority.STANDARD
+    priority_max: Priority = Priority.INTERACTIVE
+    local_only: bool = False
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    is_limited: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        limited = self.allowances != UNLIMITED or self.shared != UNLIMITED
+        object.__setattr__(self, "is_limited", limited)  # once, where the key is read: a call asks one attribute

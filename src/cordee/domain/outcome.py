@@ -15,6 +15,8 @@ class Why(Enum):
     NO_MODEL = "model_not_found"
     RATE = "rate_limit_exceeded"
     CONCURRENCY = "concurrency_limit_exceeded"
+    BUDGET = "insufficient_quota"
+    OVERLOADED = "overloaded"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
     DEADLINE = "deadline_exceeded"
@@ -22,16 +24,20 @@ class Why(Enum):
     ATTEMPTS = "attempts_exhausted"
     REPLICA = "replica_error"
     DIVERGED = "continuation_impossible"
+    QUARANTINED = "request_quarantined"
     SHUTDOWN = "shutting_down"
 
 
 @record
 class Refusal:
-    """An expected no. `retry_after_s` says when asking again makes sense; None: not by waiting."""
+    """An expected no. `retry_after_s` says when asking again makes sense; None: not by waiting. Of a queue: `position` is how
+    many wait in front, `wait_s` how long that takes."""
 
     why: Why
     message: str
     retry_after_s: float | None = None
+    position: int | None = None
+    wait_s: float | None = None
 
 
 class End(Enum):

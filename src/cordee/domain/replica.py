@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 from cordee.domain.record import record
 
@@ -14,6 +14,15 @@ class ReplicaKind(Enum):
     LINK = "link"  # our own worker: continuation by token ids
     HTTP = "http"  # any OpenAI-compatible server: as far as it can continue
     CLOUD = "cloud"  # the same outside this installation, for money
+
+
+class Continuation(IntEnum):
+    """How an answer that broke off can go on at a replica; more is better."""
+
+    RESTART = 0  # from the beginning only: nothing may have left for the client
+    TEXT = 1  # from the text that left: its tokens may be cut otherwise than they were
+    TOKENS = 2  # from the very tokens that left
+    EXACT = 3  # the same, and bitwise what would have come without the break
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +56,23 @@ class Load:
     """A replica's own report. `seen` counts the calls it has had from the reader: what was sent since is not in it yet.
 
     `cpu`, `memory` and `gpu` are what its host uses, in percent, smoothed by the worker; UNKNOWN where that is not known.
+    `steps` counts the steps of its engine, modulo 2³²: with work to do and no step, the engine is dead whatever the process says.
     """
 
     running: int = 0
     waiting: int = 0
     tokens: int = 0
     seen: int = 0
+    cpu: int = UNKNOWN
+    memory: int = UNKNOWN
+    gpu: int = UNKNOWN
+    steps: int = 0
+
+
+@record
+class Signals:
+    """What a host uses, in percent: `cpu` of all its processors, `memory` of all it has, `gpu` of its busiest one."""
+
     cpu: int = UNKNOWN
     memory: int = UNKNOWN
     gpu: int = UNKNOWN

@@ -24,10 +24,12 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 @dataclass(slots=True)
 class Open:
-    """An attempt that is not complete. `cost`: tokens of cache that one of its choices may come to occupy."""
+    """An attempt that is not complete. `cost`: tokens of cache that one of its choices may come to occupy. `kept`: it listens to a
+    kept answer, which counts for itself."""
 
     left: int
     cost: int
+    kept: bool = False
 
 
 class Host(Protocol):
@@ -44,6 +46,10 @@ class Host(Protocol):
     def submit(self, connection: Connection, handle: int, submit: frames.Submit) -> None: ...
 
     def cancel(self, connection: Connection, handle: int) -> None: ...
+
+    def attach(self, connection: Connection, handle: int, attach: frames.Attach) -> None: ...
+
+    def detach(self, connection: Connection, handle: int) -> None: ...
 
     def load(self, seen: int) -> Load: ...
 
@@ -96,6 +102,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
             self._sent_s = self._clock.now()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the gateway has not read yet and the kernel has no room for."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -146,15 +157,23 @@ class Connection(asyncio.Protocol):
                 raise frames.FrameError(f"the first frame is of kind {kind}, not {frames.HELLO}")
             self._greet(frames.read_gateway_hello(payload))
         elif kind == frames.SUBMIT:
-            handle = frames.read_handle(payload)
-            if handle in self.open or handle in self.cancelled:
-                raise frames.FrameError(f"handle {handle} is in use")
-            self.seen += 1
-            self._host.submit(self, handle, frames.read_submit(payload))
+            self._host.submit(self, self._new_handle(payload), frames.read_submit(payload))
         elif kind == frames.CANCEL:
             self._host.cancel(self, frames.read_handle(payload))
+        elif kind == frames.ATTACH:
+            self._host.attach(self, self._new_handle(payload), frames.read_attach(payload))
+        elif kind == frames.DETACH:
+            self._host.detach(self, frames.read_handle(payload))
         else:
             raise frames.FrameError(f"a gateway does not send frames of kind {kind}")
+
+    def _new_handle(self, payload: memoryview) -> int:
+        """The handle of an attempt that begins; it counts as seen whatever becomes of it."""
+        handle = frames.read_handle(payload)
+        if handle in self.open or handle in self.cancelled:
+            raise frames.FrameError(f"handle {handle} is in use")
+        self.seen += 1
+        return handle
 
     def _greet(self, hello: frames.GatewayHello) -> None:
         if hello.protocol != frames.PROTOCOL:

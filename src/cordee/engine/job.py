@@ -67,6 +67,11 @@ class Engine(Protocol):
     card: ModelCard
     capacity: Capacity
 
+    @property
+    def steps(self) -> int:
+        """Run so far: while there is work it grows, or the engine is dead."""
+        ...
+
     def start(self, deliver: Deliver, broken: Broken) -> None:
         """Begin to run. `broken(why)`: the engine cannot go on; the process must end."""
         ...

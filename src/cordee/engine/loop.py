@@ -73,6 +73,7 @@ class StepLoop:
         self._keys = 0
         self._lost = 0
         self._pending = Pending()
+        self.steps = 0  # run so far; read from other threads, which need no lock to read a number
 
     def submit(self, job: Job) -> None:
         self._commands.put(job)
@@ -88,6 +89,7 @@ class StepLoop:
         while self._obey():
             if not self._planner.idle():
                 self.step()
+                self.steps += 1
             ready = self._pending.take()
             if ready is not None:
                 self._deliver(ready)

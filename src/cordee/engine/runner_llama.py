@@ -88,6 +88,10 @@ class LlamaEngine:
             deliver=self._hand_over,
         )
 
+    @property
+    def steps(self) -> int:
+        return self._steps.steps
+
     def start(self, deliver: Deliver, broken: Broken) -> None:
         assert self._thread is None, "an engine starts once"
         self._loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,8 @@ from cordee.ports import Clock, Timer
 TICK_S = 0.002  # a fraction of what a reader notices; at 50 tokens a second it makes ten emissions of a step
 SLACK_S = 1e-6  # a division must not put a moment that has come into the next tick
 TIMER_S = 0.001  # event loops count in milliseconds: a shorter wait would be none at all
+NEVER = -1
+LIE = 0x5EED  # turns a seed into that of another answer
 NEXT_BEST = -10.0  # log-probability, per rank, of the alternatives: the oracle is sure of what it says
 
 
@@ -35,6 +38,20 @@ class Pace:
     token_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong in a rehearsal, by the number of the answer from which on it does; NEVER for a sound engine.
+
+    `wrong_from`: it says other tokens than it should, as fast as ever. `stuck_from`: it says nothing any more, while the process
+    goes on beating. `poison`: the bytes of the tokens that end the process when a prompt holds them, once it would have been
+    computed.
+    """
+
+    wrong_from: int = -1
+    stuck_from: int = -1
+    poison: bytes = b""
+
+
 @dataclass(slots=True)
 class Live:
     """A job that is not complete: `left` choices are open, of which some have slots."""
@@ -43,14 +60,22 @@ class Live:
     slots: set[int] = field(default_factory=set)
 
 
+SOUND = Faults()
+POISONED = 70  # the exit code of a process that a prompt has ended
+
+
 class OracleEngine:
     """Slots like a model's: what does not fit waits by priority, then by arrival."""
 
-    def __init__(self, card: ModelCard, slots: int, pace: Pace, clock: Clock) -> None:
+    def __init__(self, card: ModelCard, slots: int, pace: Pace, clock: Clock, faults: Faults = SOUND) -> None:
         self.card = card
         self._clock = clock
         self.capacity = Capacity(slots, slots * card.context)
         self._pace = pace
+        self._faults = faults
+        self._answers = 0
+        self._lies = False
+        self._stuck_at: int | None = None
         self._table = Table(slots)
         self._free = list(range(slots))
         self._waiting: list[tuple[int, int, Job, int]] = []  # (priority, arrival, job, position in job.choices)
@@ -69,7 +94,15 @@ class OracleEngine:
         del broken  # nothing here can break
         self._deliver = deliver
 
+    @property
+    def steps(self) -> int:
+        """Ticks, which come whether or not a token is due in them."""
+        return self._stuck_at if self._stuck_at is not None else int(self._clock.now() / TICK_S)
+
     def submit(self, job: Job) -> None:
+        self._count()
+        if self._faults.poison and self._faults.poison in job.prompt.tobytes():
+            self._clock.call_later(self._pace.first_token_s, _die)
         for position in range(len(job.choices)):
             self._arrivals += 1
             heapq.heappush(self._waiting, (job.priority, self._arrivals, job, position))
@@ -92,6 +125,14 @@ class OracleEngine:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _count(self) -> None:
+        faults = self._faults
+        if faults.stuck_from != NEVER and self._answers >= faults.stuck_from and self._stuck_at is None:
+            self._stuck_at = self.steps
+            self.stop()
+        self._lies = faults.wrong_from != NEVER and self._answers >= faults.wrong_from
+        self._answers += 1
+
     def _seat(self) -> None:
         """Give free slots to those that wait."""
         started: list[int] = []
@@ -113,7 +154,7 @@ class OracleEngine:
         table.serial[slot] = self._serials
         table.connection[slot], table.handle[slot] = job.name
         table.choice[slot] = job.choices[position]
-        table.seed[slot] = np.uint64(seed & noise.MASK)
+        table.seed[slot] = np.uint64((seed ^ LIE if self._lies else seed) & noise.MASK)
         table.index[slot] = len(job.outputs[position])
         table.stop[slot] = length
         table.finish[slot] = Finish.STOP if ends_itself else Finish.LENGTH
@@ -143,7 +184,7 @@ class OracleEngine:
 
     def _wake(self) -> None:
         """Have the timer ring when the next thing is due."""
-        if not self._order and not self._patience:
+        if self._stuck_at is not None or (not self._order and not self._patience):
             return
         at = self._order[0] * TICK_S if self._order else self._patience[0][0]
         if self._patience:
@@ -234,3 +275,8 @@ class OracleEngine:
                 others = [((token + k) % oracle.VOCABULARY, NEXT_BEST * k) for k in range(self._reports[slot])]
                 reports.append((int(self._table.connection[slot]), (handle, choice, index, 0.0, others)))
         return reports
+
+
+def _die() -> None:
+    """As a crash in a kernel does: nothing is cleaned up, nobody is told."""
+    os._exit(POISONED)

@@ -10,21 +10,24 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from cordee.domain.chunk import Finish
-from cordee.domain.replica import Load
+from cordee.domain.replica import Load, Signals
 from cordee.engine.connection import Connection, Open
 from cordee.engine.intake import BadWork, read_job
-from cordee.engine.job import Emission, Engine, Job, Rows
+from cordee.engine.job import Emission, Engine, Job, JobName
+from cordee.engine.keep import KEEPER, KeepRules
+from cordee.engine.keeper import Keeper
 from cordee.link import frames
 from cordee.ports import Clock
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 1 << 32  # connection numbers; they start again long after the first are gone
+STEPS = 1 << 32  # a load report's count of steps starts again
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,12 @@ class ServerRules:
     waiting_max: int
     beat_s: float
     idle_beat_s: float
+    keep: KeepRules = field(default_factory=KeepRules)
 
 
 class LinkServer:
-    """Engine on one side, gateways on the other. `admits(transport)` says why a peer is not let in, or None."""
+    """Engine on one side, gateways on the other. `admits(transport)` says why a peer is not let in, or None; `signals` how the
+    host is."""
 
     def __init__(
         self,
@@ -46,28 +51,37 @@ class LinkServer:
         rules: ServerRules,
         clock: Clock,
         admits: Callable[[asyncio.BaseTransport], str | None],
+        signals: Callable[[], Signals] = Signals,
     ) -> None:
         self._engine = engine
         self._rules = rules
         self._clock = clock
         self._admits = admits
+        self._signals = signals
+        self._keeper = Keeper(rules.keep, clock, engine.cancel, self)
         self._connections: dict[int, Connection] = {}
         self._numbers = 0
-        self._choices = 0
+        self._choices = 0  # that are open, but for those of kept answers
         self._tokens = 0
+        self._listening = 0  # choices of kept answers that somebody listens to
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self.is_draining = False
 
     def protocol(self) -> Connection:
         """A new connection's protocol: the factory for `create_server`."""
-        self._numbers = (self._numbers + 1) % CONNECTIONS
+        self._numbers = (self._numbers + 1) % CONNECTIONS or KEEPER + 1
         return Connection(self, self._numbers, self._clock, self._rules.beat_s, self._rules.idle_beat_s)
 
     def load(self, seen: int = 0) -> Load:
         """The load as a gateway that has sent `seen` attempts is to read it. `tokens` counts what may come to be used."""
-        running = min(self._choices, self._engine.capacity.sequences)
-        return Load(running, self._choices - running, self._tokens, seen)
+        keeps, host = self._keeper.keeps, self._signals()
+        choices = self._choices + keeps.choices
+        running = min(choices, self._engine.capacity.sequences)
+        return Load(
+            running, choices - running, self._tokens + keeps.tokens, seen, host.cpu, host.memory, host.gpu,
+            self._engine.steps % STEPS,
+        )  # fmt: skip
 
     def drain(self) -> None:
         """Take nothing new and tell the gateways. What runs goes on."""
@@ -76,7 +90,7 @@ class LinkServer:
             connection.send(frames.drain())
 
     async def wait_empty(self) -> None:
-        """Until nothing is open."""
+        """Until nothing is open. Kept answers that nobody listens to are not waited for."""
         await self._empty.wait()
 
     def close(self) -> None:
@@ -118,7 +132,7 @@ class LinkServer:
         """A connection is gone, and with it whatever it had open."""
         self._connections.pop(connection.number, None)
         for handle in list(connection.open):
-            self.cancel(connection, handle)
+            self.detach(connection, handle)
 
     def submit(self, connection: Connection, handle: int, submit: frames.Submit) -> None:
         refusal, job = self._judge(connection, handle, submit)
@@ -128,16 +142,59 @@ class LinkServer:
             return
         connection.send(frames.ack(handle))
         cost = min(self._engine.card.context, len(job.prompt) + job.max_tokens)
-        connection.opened(handle, Open(len(job.choices), cost))
-        self._count(len(job.choices), cost)
+        kept = self._keeper.admit(job, submit, cost) if submit.keep else None
+        if kept is not None:
+            job = replace(job, name=kept)
+        self._opened(connection, handle, Open(len(job.choices), cost, kept is not None))
         self._engine.submit(job)
 
     def cancel(self, connection: Connection, handle: int) -> None:
+        """The attempt is over, and with it a kept answer that nobody else listens to."""
         attempt = connection.open.pop(handle, None)
-        if attempt is not None:
+        if attempt is None:
+            return
+        self._count(attempt, -attempt.left)
+        if attempt.kept:
+            self._keeper.cancel((connection.number, handle))
+        else:
             connection.cancelled.add(handle)
-            self._count(-attempt.left, attempt.cost)
             self._engine.cancel((connection.number, handle))
+
+    def attach(self, connection: Connection, handle: int, attach: frames.Attach) -> None:
+        """An attempt that hears a kept answer from its beginning."""
+        if not self._keeper.knows(attach):
+            refusal = frames.Refuse(busy=False, message="this worker does not keep that answer", gone=True)
+            connection.send(frames.refuse(handle, refusal))
+            return
+        connection.send(frames.ack(handle))
+        self._opened(connection, handle, Open(attach.choices, 0, kept=True))
+        self._keeper.attach((connection.number, handle), attach)
+
+    def detach(self, connection: Connection, handle: int) -> None:
+        """Nobody listens to this attempt any more; a kept answer goes on, another is cancelled."""
+        attempt = connection.open.get(handle)
+        if attempt is None or not attempt.kept:
+            self.cancel(connection, handle)
+            return
+        del connection.open[handle]
+        self._count(attempt, -attempt.left)
+        self._keeper.leave((connection.number, handle))
+
+    # -- what the keeper says
+
+    def unsent_bytes(self, listener: JobName) -> int:
+        connection = self._connections.get(listener[0])
+        return connection.unsent_bytes if connection is not None else 0
+
+    def tell(self, part: Emission) -> None:
+        self._send_all(part)
+
+    def refuse(self, listener: JobName, why: frames.Refuse) -> None:
+        connection = self._connections.get(listener[0])
+        attempt = connection.open.pop(listener[1], None) if connection is not None else None
+        if connection is not None and attempt is not None:
+            self._count(attempt, -attempt.left)
+            connection.send(frames.refuse(listener[1], why))
 
     def _judge(
         self, connection: Connection, handle: int, submit: frames.Submit
@@ -146,18 +203,26 @@ class LinkServer:
             return frames.Refuse(busy=True, message="this worker is shutting down"), None
         slots = self._engine.capacity.sequences
         limit = slots + self._rules.waiting_max + (slots if submit.attempt > 1 else 0)
-        if self._choices + len(submit.choices) > limit:
-            message = f"{self._choices} choices are open and {len(submit.choices)} more would pass the limit of {limit}"
+        choices = self._choices + self._keeper.keeps.choices
+        if choices + len(submit.choices) > limit:
+            message = f"{choices} choices are open and {len(submit.choices)} more would pass the limit of {limit}"
             return frames.Refuse(busy=True, message=message), None
         try:
             return None, read_job((connection.number, handle), submit, self._engine.card, self._clock.now())
         except BadWork as bad:
             return frames.Refuse(busy=False, message=str(bad)), None
 
-    def _count(self, choices: int, cost: int) -> None:
-        self._choices += choices
-        self._tokens += choices * cost
-        if self._choices:
+    def _opened(self, connection: Connection, handle: int, attempt: Open) -> None:
+        connection.opened(handle, attempt)
+        self._count(attempt, attempt.left)
+
+    def _count(self, attempt: Open, choices: int) -> None:
+        if attempt.kept:
+            self._listening += choices
+        else:
+            self._choices += choices
+            self._tokens += choices * attempt.cost
+        if self._choices or self._listening:
             self._empty.clear()
         else:
             self._empty.set()
@@ -166,39 +231,47 @@ class LinkServer:
 
     def deliver(self, ready: Emission) -> None:
         """Send each gateway its rows of a step, in one write."""
-        failures: dict[int, list[tuple[int, str]]] = {}
-        for (number, handle), why in ready.failures:
-            failures.setdefault(number, []).append((handle, why))
-        for number in np.unique(ready.connections).tolist():
-            connection = self._connections.get(number)
-            if connection is not None:
-                mine = ready.connections == number
-                self._send(connection, ready, ready.rows if mine.all() else ready.rows[mine], failures.get(number, []))
+        if self._keeper.keeps.choices:
+            ready = self._keeper.heard(ready)
+        self._send_all(ready)
         for number, handle in ready.cancelled:
             connection = self._connections.get(number)
             if connection is not None:
                 connection.cancelled.discard(handle)
 
-    def _send(self, connection: Connection, ready: Emission, rows: Rows, failures: list[tuple[int, str]]) -> None:
+    def _send_all(self, ready: Emission) -> None:
+        failed = {number for (number, _), _ in ready.failures}
+        for number in failed.union(np.unique(ready.connections).tolist()):
+            connection = self._connections.get(number)
+            if connection is not None:
+                self._send(connection, ready)
+
+    def _send(self, connection: Connection, ready: Emission) -> None:
+        """One gateway's part. Why an attempt failed goes before its rows and instead of them: a gateway that saw only that a
+        choice failed would take the worker to be at fault, and try the same work elsewhere."""
+        mine = ready.connections == connection.number
+        rows = ready.rows if mine.all() else ready.rows[mine]
         logprobs = [row for number, row in ready.logprobs if number == connection.number]
-        if connection.cancelled:
-            gone = connection.cancelled
+        failures = {name[1]: why for name, why in ready.failures if name[0] == connection.number}
+        if connection.cancelled or failures:
+            gone = connection.cancelled.union(failures)
             rows = rows[~np.isin(rows["handle"], list(gone))]
             logprobs = [row for row in logprobs if row[0] not in gone]
-            if not len(rows):
-                return
         for handle in rows["handle"][rows["finish"] != Finish.NONE].tolist():
             attempt = connection.open[handle]
-            self._count(-1, attempt.cost)
+            self._count(attempt, -1)
             attempt.left -= 1
             if not attempt.left:
                 del connection.open[handle]
-        refusals = b""
-        for handle, why in failures:
-            log.error("an attempt failed: %s", why)
-            attempt_left = connection.open.pop(handle, None)
-            if attempt_left is not None:  # choices that the engine has forgotten with the one that failed
-                self._count(-attempt_left.left, attempt_left.cost)
-            refusals += frames.refuse(handle, frames.Refuse(busy=False, message=why))
-        data = frames.logprobs(logprobs) if logprobs else b""
-        connection.send(data + frames.step(self.load(connection.seen), rows.tobytes()) + refusals)
+        data = b""
+        for handle, why in failures.items():
+            failed = connection.open.pop(handle, None)
+            if failed is not None:
+                log.error("an attempt failed: %s", why)
+                self._count(failed, -failed.left)
+                data += frames.refuse(handle, frames.Refuse(busy=False, message=why))
+        if len(rows):
+            data += frames.logprobs(logprobs) if logprobs else b""
+            data += frames.step(self.load(connection.seen), rows.tobytes())
+        if data:
+            connection.send(data)

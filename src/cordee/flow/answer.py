@@ -15,6 +15,7 @@ from cordee.domain.call import Call
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.flow.facts import DONE, Broken, Expired, Fact
 from cordee.flow.mailbox import Mailbox
+from cordee.flow.trip import Trip
 from cordee.policy.after import Ended
 from cordee.ports import Clock, Running
 
@@ -49,6 +50,18 @@ class Sink(Protocol):
         ...
 
 
+class OnFirst(Protocol):
+    """Who waits for the first token of a call."""
+
+    def came(self) -> None:
+        """It is here; the attempt that gave it is the one that goes on."""
+        ...
+
+    def too_late(self) -> None:
+        """It will not come: the attempts of now are over."""
+        ...
+
+
 class Counts:
     """What is counted over all calls of a process: tokens not delivered, and takeovers (`takeover` hears the call's id, how
     long it took from the fault being seen to another replica's acceptance, and when that was)."""
@@ -65,8 +78,8 @@ class Answer:
     """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
 
     __slots__ = (
-        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "outputs", "running",
-        "sink", "slot", "started",
+        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "on_first", "outputs",
+        "running", "sent", "sent_bytes_left", "sink", "slot", "started", "trip",
     )  # fmt: skip
 
     def __init__(self, call: Call, sink: Sink, box: Mailbox[Fact], clock: Clock, counts: Counts) -> None:
@@ -81,8 +94,12 @@ class Answer:
         self.broken_s: float | None = None  # when the attempt before this one was seen to break
         self.running: Running | None = None
         self.started = False
+        self.sent: list[bytes] | None = None  # kept where a replica of the pool could go on from it, up to a limit
+        self.sent_bytes_left = 0
+        self.trip: Trip | None = None  # where it is, once it looks for a seat
         self.slot = 0  # of the wheel that watches the deadlines
         self.first_s: float | None = None
+        self.on_first: OnFirst | None = None  # who wants to know of the first token, if anybody
         self.last_s = call.arrived_s
         self._open = n
         self._counts = counts
@@ -100,11 +117,27 @@ class Answer:
         self.attempt += 1
         return Attempt(self, self.attempt)
 
+    def keep_sent(self, bytes_max: int) -> None:
+        """From now on remember what leaves for the client as bytes or text, so that another replica can go on from it."""
+        self.sent = []
+        self.sent_bytes_left = bytes_max
+
     def stop(self) -> None:
         """Whatever runs is cancelled, and nothing of it is heard any more."""
         self.attempt += 1
+        if self.on_first is not None:
+            self.on_first.too_late()
         if self.running is not None:
             self.running.cancel()
+            self.running = None
+
+    def leave(self) -> None:
+        """Nothing is heard any more, but what runs goes on for whoever comes back for the answer."""
+        self.attempt += 1
+        if self.on_first is not None:
+            self.on_first.too_late()
+        if self.running is not None:
+            self.running.detach()
             self.running = None
 
     def overdue(self, now: float) -> Expired | float:
@@ -126,7 +159,12 @@ class Answer:
     def _progress(self) -> None:
         self.last_s = now = self.clock.now()
         if self.first_s is None:
-            self.first_s = now
+            self._first(now)
+
+    def _first(self, now: float) -> None:
+        self.first_s = now
+        if self.on_first is not None:
+            self.on_first.came()
 
     def _token(self, choice: int, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
         if choice in self.done:
@@ -163,9 +201,20 @@ class Answer:
             return
         self._progress()
         self.started = True
+        if self.sent is not None:
+            self._sent(text.encode())
         self.sink.text(choice, text, why)
         if why is not Finish.NONE:
             self._close(choice)
+
+    def _sent(self, data: bytes) -> None:
+        """One piece more. Beyond the limit nothing is kept at all, as half a journal would be gone on from as if it were whole;
+        nor is it of several choices, which nobody can go on with."""
+        self.sent_bytes_left -= len(data)
+        if self.sent is None or self.sent_bytes_left < 0 or self.call.sequences > 1:
+            self.sent = None
+        elif data:
+            self.sent.append(data)
 
     def _close(self, choice: int) -> None:
         self.done.add(choice)
@@ -220,9 +269,11 @@ class Attempt:
         if answer.attempt == self._number:
             answer.last_s = now = answer.clock.now()
             if answer.first_s is None:
-                answer.first_s = now
+                answer._first(now)
             if answer.sink.body(data):
                 answer.started = True
+                if answer.sent is not None:
+                    answer._sent(data)
 
     def complete(self) -> None:
         answer = self._answer
@@ -231,9 +282,9 @@ class Attempt:
             answer._open = 0
             answer.box.post(DONE)
 
-    def broken(self, cause: str, *, ran: bool, fault: bool = False) -> None:
+    def broken(self, cause: str, *, ran: bool, fault: bool = False, crash: int = 0) -> None:
         if self._answer.attempt == self._number:
-            self._answer.box.post(Broken(self._number, Ended(cause, ran=ran, fault=fault)))
+            self._answer.box.post(Broken(self._number, Ended(cause, ran=ran, fault=fault, crash=crash)))
 
     def busy(self, retry_after_s: float | None) -> None:
         if self._answer.attempt == self._number:

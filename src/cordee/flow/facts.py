@@ -25,7 +25,9 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The client is no longer there."""
+    """The client is no longer there; `for_good`: it said that it wants no more of the answer, so nobody comes back for it."""
+
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +51,6 @@ Fact = Done | Broken | Gone | Expired | Closing | Resumed | Seated | Refusal
 
 DONE = Done()
 GONE = Gone()
+CANCELLED = Gone(for_good=True)
 CLOSING = Closing()
 RESUMED = Resumed()

@@ -11,11 +11,17 @@ from typing import assert_never
 
 from cordee.domain.call import Call
 from cordee.domain.outcome import End, Outcome, Refusal, Why
+from cordee.domain.replica import ReplicaKind
 from cordee.flow.answer import Answer
 from cordee.flow.facts import RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed
+from cordee.flow.lookout import Lookout
+from cordee.flow.pacing import token_s
 from cordee.flow.pool import Pool
+from cordee.flow.race import Rival
+from cordee.flow.trip import Trip
 from cordee.policy.after import Again, Stop, after
-from cordee.policy.route import Replica, Size, Want
+from cordee.policy.replica import Replica, Size, Want
+from cordee.policy.rest import in_vain, rest_s
 from cordee.policy.seats import Queued, Seated, Ticket
 
 
@@ -30,130 +36,183 @@ class Abandoned:
 
 
 BUSY_PAUSE_S = 0.02  # a load report is at most one step or one beat old
+SERVED, ABANDONED = Served(), Abandoned()
 
 Result = Served | Abandoned | Refusal | Stop
-
-
-class Trip:
-    """What is worth remembering about one call on its way."""
-
-    __slots__ = ("attempts", "continued", "identical", "replica", "seated_s")
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.continued = 0
-        self.identical = True
-        self.replica: Replica | None = None
-        self.seated_s: float | None = None
-
-    def goes_to(self, replica: Replica, now: float, *, continues: bool) -> None:
-        self.attempts += 1
-        if self.seated_s is None:
-            self.seated_s = now
-        if continues:
-            self.continued += 1
-            self.identical = self.identical and replica.exact
-        self.replica = replica
 
 
 async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
     """From the queue to the end. Never raises; every seat taken is given back."""
     now = pool.clock.now
-    want = Want(Size(call.sequences, call.cost))
+    want = Want(Size(call.sequences, call.cost), prefer=call.attach, affinity=call.affinity, region=call.region)
     ticket = Ticket(call.id, call.priority, want, call.arrived_s + _patience_s(call, pool), call.tenant)
+    answer.trip = trip
     pool.budget.first_attempt()
+    if pool.journal_bytes_max:
+        answer.keep_sent(pool.journal_bytes_max)
     while True:
-        asked = pool.ask(ticket, answer.box)
-        seat = await _turn(answer, pool, ticket) if isinstance(asked, Queued) else asked
+        asked = pool.ask(ticket, answer.box, call) if trip.mark is None else _apart(answer, pool, trip, ticket)
+        seat = await _turn(call, answer, pool, ticket, asked) if isinstance(asked, Queued) else asked
         if not isinstance(seat, Seated):
-            return seat
-        replica = seat.replica
-        trip.goes_to(replica, now(), continues=answer.started)
-        fact = await _attempt(call, answer, pool, replica, now())
-        answer.stop()
+            return _left(pool, trip, seat)
+        trip.goes_to(seat.replica, ticket, seat.number, now(), continues=answer.started)
+        fact = await _attempt(call, answer, pool, trip, now())
+        if call.keep and (isinstance(fact, Closing) or (isinstance(fact, Gone) and not fact.for_good)):
+            answer.leave()
+        else:
+            answer.stop()
+        replica, held, number = trip.replica, trip.ticket, trip.number  # a second attempt may have won
+        assert replica is not None
+        assert held is not None
+        ticket = held
         pool.leave(replica, ticket)
+        if ticket.charged:
+            read = call.cost if call.work is None else len(call.work.prompt)
+            pool.seats.settled(ticket, read, answer.tokens)
+        _note(answer, pool, trip, replica)
         match fact:
             case Done():
-                replica.breaker.succeeded()
-                return Served()
+                replica.answered(number, call.tenant)
+                if trip.mark is not None and pool.ward is not None:
+                    pool.ward.ended(trip, served=True)
+                return SERVED
             case Broken():
                 following = _after(fact, replica, answer, pool, trip)
                 if isinstance(following, Stop):
-                    return following
+                    return _left(pool, trip, following)
                 if fact.ended.busy:
-                    interrupted = await _pause(answer, pool, fact.retry_after_s)
-                    if interrupted is not None:
-                        return interrupted
-                ticket = _next_ticket(ticket, call, answer, replica, fact, following)
+                    over = await _busy(answer, pool, replica, fact.retry_after_s)
+                    if over is not None:
+                        return _left(pool, trip, over)
+                ticket = _next_ticket(ticket, call, answer, replica, fact, following, trip)
             case Gone() | Expired() | Closing():
-                replica.breaker.ended_neutrally()
-                return _interrupted(fact)
+                replica.breaker.ended_neutrally(number)
+                return _left(pool, trip, interrupted(fact))
             case Seated() | Refusal() | Resumed():
                 raise AssertionError(f"{fact} cannot come while an attempt runs")
             case _:
                 assert_never(fact)
 
 
-async def _turn(answer: Answer, pool: Pool, ticket: Ticket) -> Seated | Result:
-    """Wait in the pool's queue."""
+def _apart(answer: Answer, pool: Pool, trip: Trip, ticket: Ticket) -> Seated | Queued:
+    assert pool.ward is not None, "who is under suspicion came from a ward"
+    return pool.ward.ask(ticket, answer, trip)
+
+
+async def _turn(call: Call, answer: Answer, pool: Pool, ticket: Ticket, asked: Queued) -> Seated | Result:
+    """Wait in the pool's queue, or in its ward."""
+    if pool.rests_until_s > pool.clock.now():
+        refused = in_vain(pool.clock.now(), pool.seats.replicas, ticket.start_by_s)
+        if refused is not None:
+            pool.withdraw(ticket)
+            return refused
+    place = pool.desk.queued(call, answer, pool, asked) if pool.desk is not None else None
     while True:
         fact = await answer.box.next()
         match fact:
             case Seated() | Refusal():
+                if place is not None:
+                    place.over(fact)
                 return fact
             case Gone() | Expired() | Closing():
                 pool.withdraw(ticket)
-                return _interrupted(fact)
+                if place is not None:
+                    place.over(None)
+                return interrupted(fact)
             case Done() | Broken() | Resumed():
                 pass  # of an attempt that was given up already
             case _:
                 assert_never(fact)
 
 
-async def _attempt(call: Call, answer: Answer, pool: Pool, replica: Replica, now: float) -> Fact:
+async def _attempt(call: Call, answer: Answer, pool: Pool, trip: Trip, now: float) -> Fact:
     remaining_s = call.arrived_s + call.deadlines.total_s - now
     receiver = answer.began()
-    number = answer.attempt
+    replica, ticket, rules = trip.replica, trip.ticket, pool.rules
+    assert replica is not None
+    assert ticket is not None
     running = pool.upstreams[replica.id].start(
-        call, number, answer.outputs, frozenset(answer.done), remaining_s, receiver
+        call, answer.attempt, answer.outputs, frozenset(answer.done), remaining_s, receiver, answer.sent or ()
     )
     answer.running = running
+    lookout = None
+    if pool.hedge is not None or rules.first_token_s or rules.between_tokens_s:
+        lookout = Lookout(answer, pool, trip, ticket)
     while True:
         fact = await answer.box.next()
-        if isinstance(fact, Resumed) or (isinstance(fact, Broken) and fact.attempt != number):
-            continue  # of an attempt that was given up already
+        if isinstance(fact, Broken):
+            if fact.attempt != answer.attempt:
+                continue  # of an attempt that was given up already
+            if isinstance(answer.on_first, Rival) and not fact.ended.crash:
+                answer.on_first.goes_on(fact)
+                continue
+        elif isinstance(fact, Resumed):
+            continue
+        if lookout is not None:
+            lookout.cancel()
         return fact
 
 
-async def _pause(answer: Answer, pool: Pool, retry_after_s: float | None) -> Result | None:
-    """A replica was busy although it seemed to have room: let its next report come in before asking again."""
-    pool.clock.call_later(retry_after_s or BUSY_PAUSE_S, lambda: answer.box.post(RESUMED))
+async def _busy(answer: Answer, pool: Pool, replica: Replica, retry_after_s: float | None) -> Result | None:
+    """The replica refused before work. Another server's word is kept by all calls, and this one goes elsewhere at once; one of
+    our own seemed to have room: let its next report come in before asking again."""
+    clock = pool.clock
+    if replica.kind is not ReplicaKind.LINK:
+        pause_s = rest_s(retry_after_s, pool.rules)
+        until_s = clock.now() + pause_s
+        replica.rest(until_s)
+        pool.rests_until_s = max(pool.rests_until_s, until_s)
+        clock.call_later(pause_s, pool.settle)
+        return None
+    clock.call_later(retry_after_s or BUSY_PAUSE_S, lambda: answer.box.post(RESUMED))
     while True:
         fact = await answer.box.next()
         match fact:
             case Resumed():
                 return None
             case Gone() | Expired() | Closing():
-                return _interrupted(fact)
+                return interrupted(fact)
             case _:
                 pass  # of an attempt that was given up already
 
 
 def _after(broken: Broken, replica: Replica, answer: Answer, pool: Pool, trip: Trip) -> Again | Stop:
-    ended = broken.ended
-    answer.broken_s = pool.clock.now()
-    if ended.busy or ended.fault:
-        replica.breaker.ended_neutrally()
+    ended, call = broken.ended, answer.call
+    if ended.crash and pool.ward is not None:
+        proven = pool.ward.crashed(replica, answer, trip, ended.crash)
+        if proven is not None:
+            return proven
+    elif trip.mark is not None and pool.ward is not None:
+        pool.ward.ended(trip, served=False)
+    now = pool.clock.now()
+    is_miss = call.attach == replica.id and trip.attempts == 1 and not ended.ran  # what was kept there is gone
+    if not is_miss:
+        answer.broken_s = now
+    if ended.busy or ended.fault or is_miss:
+        replica.breaker.ended_neutrally(trip.number)
     else:
-        replica.breaker.failed(pool.clock.now(), pool.rng.random())
-    following = after(ended, replica.kind, started=answer.started, attempts=trip.attempts, rules=pool.rules)
-    if isinstance(following, Again) and following.charged and not pool.budget.ask(pool.clock.now()):
+        replica.broke(now, pool.rng.random(), trip.number, call=call.id, tenant=call.tenant, ran=ended.ran)
+    if ended.silent:
+        trip.never |= {replica.id}
+    following = after(
+        ended, replica.kind, started=answer.started, attempts=trip.broke(busy=ended.busy, ran=ended.ran), rules=pool.rules,
+        continues=answer.sent is not None,
+    )  # fmt: skip
+    if isinstance(following, Stop):
+        return following
+    if following.charged and not pool.budget.ask(now):
         return Stop(Why.ATTEMPTS, f"the retry budget is spent; the attempt failed with: {ended.cause}")
+    if ended.silent and not any(other.ready and other.id not in trip.never for other in _all(pool)):
+        return Stop(Why.ATTEMPTS, f"all {len(trip.never)} replicas were silent; the last one: {ended.cause}")
     return following
 
 
+def _all(pool: Pool) -> list[Replica]:
+    return [*pool.seats.replicas, *pool.seats.clouds]
+
+
 def _next_ticket(
-    ticket: Ticket, call: Call, answer: Answer, replica: Replica, broken: Broken, following: Again
+    ticket: Ticket, call: Call, answer: Answer, replica: Replica, broken: Broken, following: Again, trip: Trip
 ) -> Ticket:
     """The place in the line of a call that goes on: at the front and until its own deadline, unless no replica has
     taken it yet."""
@@ -162,16 +221,38 @@ def _next_ticket(
         ticket.size,
         anyway=accepted,
         avoid=replica.id if following.elsewhere else "",
+        never=trip.never,
         fingerprint=replica.fingerprint if answer.started else "",
+        continues=answer.started and replica.kind is not ReplicaKind.LINK,
+        affinity=call.affinity,
+        region=call.region,
     )
     start_by_s = call.arrived_s + call.deadlines.total_s if accepted else ticket.start_by_s
     return Ticket(call.id, call.priority, want, start_by_s, call.tenant, accepted)
 
 
-def _interrupted(fact: Gone | Expired | Closing) -> Result:
+def _note(answer: Answer, pool: Pool, trip: Trip, replica: Replica) -> None:
+    """What the attempt has shown of the replica's pace: seconds to its first token, and from token to token."""
+    first_s = -1.0
+    if answer.first_s is not None and answer.first_s >= trip.began_s:
+        first_s = answer.first_s - trip.began_s
+        if pool.hedge is not None:
+            pool.hedge.note(first_s)
+    replica.noted(answer.last_s, first_s, token_s(answer) if trip.attempts == 1 else -1.0)
+
+
+def _left(pool: Pool, trip: Trip, result: Result) -> Result:
+    """The call is over: nobody waits for it in the ward."""
+    if trip.mark is not None and pool.ward is not None:
+        pool.ward.forget(trip)
+    return result
+
+
+def interrupted(fact: Gone | Expired | Closing) -> Result:
+    """How a call ends that something from outside ends."""
     match fact:
         case Gone():
-            return Abandoned()
+            return ABANDONED
         case Expired():
             return Stop(Why.DEADLINE, fact.what)
         case Closing():
@@ -200,13 +281,17 @@ def outcome(call: Call, answer: Answer, trip: Trip, result: Result, now: float) 
         case _:
             assert_never(result)
     seated_s = trip.seated_s if trip.seated_s is not None else now
+    replica = trip.replica
     return Outcome(
         call.id, end, call.model, call.tenant, why,
-        trip.replica.id if trip.replica is not None else "",
+        replica.id if replica is not None else "",
         trip.attempts, trip.continued, trip.identical,
         len(call.work.prompt) if call.work is not None else 0,
         answer.tokens if answer.outputs else 0,
         seated_s - call.arrived_s,
         answer.first_s - call.arrived_s if answer.first_s is not None else None,
         now - call.arrived_s,
+        call.key_id, call.path, trip.asked, trip.replicas,
+        trip.continuation.name.lower() if trip.continuation is not None else "",
+        cloud=replica is not None and replica.kind is ReplicaKind.CLOUD,
     )  # fmt: skip

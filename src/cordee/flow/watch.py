@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from cordee.flow.answer import Answer
 from cordee.flow.facts import Expired
+from cordee.flow.pacing import Pacer
 from cordee.flow.pool import Pool
 from cordee.policy.wheel import Wheel
 from cordee.ports import Clock
@@ -17,7 +18,7 @@ TICK_S = 0.02  # a deadline is noticed up to this much late
 class Watch:
     """One per process."""
 
-    __slots__ = ("_clock", "_pools", "_ticking", "_wheel", "open")
+    __slots__ = ("_clock", "_pacer", "_pools", "_ticking", "_wheel", "open")
 
     def __init__(self, clock: Clock, pools: Iterable[Pool]) -> None:
         self._clock = clock
@@ -25,6 +26,7 @@ class Watch:
         self._wheel: Wheel[Answer] = Wheel(TICK_S)
         self.open: set[Answer] = set()  # the calls in flight
         self._ticking = False
+        self._pacer = Pacer()
 
     def add(self, answer: Answer) -> None:
         limits = answer.call.deadlines
@@ -49,6 +51,9 @@ class Watch:
                 answer.slot = self._wheel.arm(verdict, answer)
         for pool in self._pools:
             pool.tick()
+            if pool.ward is not None and pool.ward.waiting:
+                pool.ward.look()
+        self._pacer.look(now, self.open)
         self._ticking = bool(self.open)
         if self._ticking:
             self._clock.call_later(TICK_S, self._tick)

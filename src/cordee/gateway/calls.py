@@ -6,38 +6,54 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from cordee.domain.call import Call, Deadlines, Priority, Work
 from cordee.domain.caller import Caller
 from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
-from cordee.gateway import prepare
+from cordee.gateway import leaving, near, prepare
+from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
+from cordee.gateway.hops import Hops
+from cordee.gateway.kept import Kept
+from cordee.gateway.kept_sink import KeptSink
+from cordee.gateway.leaving import Leave
 from cordee.gateway.metrics import Metrics
+from cordee.gateway.onward import Chains
+from cordee.gateway.recorder import Recorder
 from cordee.gateway.replies import no_model, refusal
 from cordee.gateway.roster import Roster
 from cordee.gateway.sinks import TokenSink
+from cordee.gateway.translate import Translation
 from cordee.gateway.walk import Walks
-from cordee.http.exchange import Exchange
+from cordee.http.exchange import Outlet
 from cordee.http.request import Request
 from cordee.ports import Clock
 from cordee.wire import requests
 from cordee.wire.chat import ChatShape
 from cordee.wire.completion import CompletionShape
 from cordee.wire.errors import Invalid
+from cordee.wire.position import Position
 from cordee.wire.requests import ChatRequest, CompletionRequest
 from cordee.wire.shape import Shape
 from cordee.wire.strict import decode, refuse_repeated, refuse_repeated_route
 
+if TYPE_CHECKING:
+    from cordee.gateway.keeping import Keeping
+
 log = logging.getLogger(__name__)
+CHAT_PATH = b"/v1/chat/completions"
+ShapeOf = Callable[[str, str, str], Shape]  # of the id of a call, its model and the model's fingerprint
 
 
 class Calls:
-    """Makes calls of requests. `models`: what this gateway tokenises itself, by name; the bodies of all others are forwarded."""
+    """Makes calls of requests. `models`: what this gateway tokenises itself, by name; the bodies of all others are forwarded.
+    `keeping` takes those that are to outlive this gateway, None where nothing is kept."""
 
     def __init__(
         self, roster: Roster, walks: Walks, metrics: Metrics, clock: Clock, rng: Random, deadlines: Deadlines
@@ -49,16 +65,82 @@ class Calls:
         self._clock = clock
         self._rng = rng
         self._deadlines = deadlines
+        self.priorities: Mapping[bytes, Priority] = {}  # of calls that do not say, by path
+        self.keeping: Keeping | None = None
+        self.chains: Chains | None = None  # of models that answer in each other's place, where there are any
+        self.hops = Hops("")
         self._ids = map(f"{secrets.token_hex(6)}{{:010x}}".format, count())
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def chat(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
+    def follow(self, deadlines: Deadlines) -> None:
+        """Calls that come from now on have these, where they do not say otherwise."""
+        self._deadlines = deadlines
+
+    def chain(self, chains: Chains | None) -> None:
+        """Which models answer in each other's place, for requests that come from now on."""
+        self.chains = chains
+
+    def prioritise(self, priorities: Mapping[bytes, Priority]) -> None:
+        """The classes of calls that come from now on and do not say, by their path."""
+        self.priorities = priorities
+
+    def chat(self, request: Request, exchange: Outlet, caller: Caller | None, shape_of: ShapeOf | None = None) -> None:
+        """`shape_of`: the format of the answer where it is not the endpoint's own."""
         assert caller is not None
+        if self._goes_on(request, exchange, caller, shape_of):
+            return
         body = decode(requests.CHAT, request.body)
+        prepare.note_tier(request, body.service_tier)
         pool, model = self._pool(body.model)
+        if self.chains is not None:
+            self.chains.take(
+                request, exchange, caller, body, lambda again: self.chat(again, exchange, caller, shape_of)
+            )
+        if model is None:
+            self._forward(request, exchange, caller, pool, stream=bool(body.stream), shape_of=shape_of)
+            return
+        try:
+            self._own(self._chat(request, exchange, caller, pool, model, body, shape_of))
+        except Invalid as fault:
+            if request.onward is None or not request.onward.outgrown(fault):
+                raise
+
+    def completion(self, request: Request, exchange: Outlet, caller: Caller | None) -> None:
+        assert caller is not None
+        if self._goes_on(request, exchange, caller, None):
+            return
+        body = decode(requests.COMPLETION, request.body)
+        prepare.note_tier(request, body.service_tier)
+        pool, model = self._pool(body.model)
+        if self.chains is not None:
+            self.chains.take(request, exchange, caller, body, lambda again: self.completion(again, exchange, caller))
         if model is None:
             self._forward(request, exchange, caller, pool, stream=bool(body.stream))
             return
+        try:
+            self._own(self._completion(request, exchange, caller, pool, model, body))
+        except Invalid as fault:
+            if request.onward is None or not request.onward.outgrown(fault):
+                raise
+
+    def draft(self, request: Request, exchange: Outlet, caller: Caller, shape_of: ShapeOf | None) -> Draft | None:
+        """What a request asks of our own workers; None: it is for another server. Raises Invalid."""
+        if request.path == CHAT_PATH:
+            body = decode(requests.CHAT, request.body)
+            pool, model = self._pool(body.model)
+            return self._chat(request, exchange, caller, pool, model, body, shape_of) if model is not None else None
+        asked = decode(requests.COMPLETION, request.body)
+        pool, model = self._pool(asked.model)
+        return self._completion(request, exchange, caller, pool, model, asked) if model is not None else None
+
+    def rejected(self, status: int) -> None:
+        """A request was refused before it became a call."""
+        self._metrics.rejected[status] += 1
+
+    def _chat(
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model, body: ChatRequest,
+        shape_of: ShapeOf | None,
+    ) -> Draft:  # fmt: skip
         refuse_repeated(request.body, requests.keys_in_messages(body))
         self._refuse_stream_options(body)
         context = self._roster.contexts[model.name]
@@ -68,20 +150,17 @@ class Calls:
         def build() -> Work:
             return prepare.chat_work(body, model, context, self._rng)
 
-        def shape(id: str) -> Shape:
-            return ChatShape(
-                f"chatcmpl-{id}", body.model, int(time.time()), fingerprint_of(pool), with_usage=with_usage(body)
-            )
+        def shape(id: str, created: int, fingerprint: str) -> Shape:
+            if shape_of is not None:
+                return shape_of(id, body.model, fingerprint)
+            return ChatShape(f"chatcmpl-{id}", body.model, created, fingerprint, with_usage=with_usage(body))
 
-        self._own(request, exchange, caller, pool, model, body, build, shape, aside=size > prepare.ASIDE_CHARS)
+        is_long = size > prepare.ASIDE_CHARS
+        return self._draft(request, exchange, caller, pool, model, body, build, shape, is_long, shape_of is None)
 
-    def completion(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
-        assert caller is not None
-        body = decode(requests.COMPLETION, request.body)
-        pool, model = self._pool(body.model)
-        if model is None:
-            self._forward(request, exchange, caller, pool, stream=bool(body.stream))
-            return
+    def _completion(
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model, body: CompletionRequest
+    ) -> Draft:  # fmt: skip
         refuse_repeated(request.body, keys_below=0)
         self._refuse_stream_options(body)
         context = self._roster.contexts[model.name]
@@ -93,73 +172,166 @@ class Calls:
         def build() -> Work:
             return prepare.completion_work(body, model, context, self._rng)
 
-        def shape(id: str) -> Shape:
+        def shape(id: str, created: int, fingerprint: str) -> Shape:
+            echo = text if body.echo and isinstance(text, str) else ""
             return CompletionShape(
-                f"cmpl-{id}", body.model, int(time.time()), fingerprint_of(pool), with_usage=with_usage(body),
-                echo=text if body.echo and isinstance(text, str) else "",
-            )  # fmt: skip
+                f"cmpl-{id}", body.model, created, fingerprint, with_usage=with_usage(body), echo=echo
+            )
 
-        self._own(request, exchange, caller, pool, model, body, build, shape, aside=len(text) > prepare.ASIDE_CHARS)
+        is_long = len(text) > prepare.ASIDE_CHARS
+        return self._draft(request, exchange, caller, pool, model, body, build, shape, is_long, True)
 
     def _pool(self, name: str) -> tuple[Pool, prepare.Model | None]:
         pool = self._roster.pools.get(name)
         if pool is None:
             raise no_model(name)
-        return pool, self.models.get(name)
+        # A model of ours that no worker has served yet can only be answered outside: it is forwarded.
+        return pool, self.models.get(name) if name in self._roster.contexts else None
 
     def _refuse_stream_options(self, body: ChatRequest | CompletionRequest) -> None:
         if body.stream_options is not None and not body.stream:
             raise Invalid("'stream_options' needs 'stream': true", "stream_options")
 
-    def _forward(self, request: Request, exchange: Exchange, caller: Caller, pool: Pool, *, stream: bool) -> None:
+    def _forward(
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, *, stream: bool, shape_of: ShapeOf | None = None
+    ) -> None:  # fmt: skip
         refuse_repeated_route(request.body)
-        id, headers = next(self._ids), request.headers
+        keeping = self.keeping
+        wish = keeping.wish(request) if keeping is not None else None
+        if keeping is None or wish is None or not wish.key:
+            self.send(request, exchange, caller, pool, next(self._ids), stream=stream, shape_of=shape_of)
+        else:
+            keeping.forward(wish, Forwarding(self, request, exchange, caller, pool, stream, shape_of))
+
+    def send(
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, id: str, *, stream: bool,
+        shape_of: ShapeOf | None = None, kept: Kept | None = None, said: bytes = b"",
+    ) -> None:  # fmt: skip
+        """A request that another server answers goes its way as call `id`. `kept` hears of it, `said` is added to the headers."""
+        headers = request.headers
         call = Call(
             id, pool.model, caller.tenant, request.path.decode(), stream, self._clock.now(),
-            prepare.priority(request) if b"x-cordee-priority" in headers else Priority.STANDARD,
-            prepare.deadlines(request, self._deadlines) if b"x-request-timeout" in headers else self._deadlines,
-            None, request.body,
+            self._priority(request, caller),
+            prepare.deadlines(request, self._deadlines),
+            None, request.body, self.hops.sent_on(headers), local_only=leaving.local_only(request, caller),
+            sensitivity=leaving.sensitivity(request, caller), key_id=caller.key_id, tells_queue=b"x-cordee-queue-events" in headers,
+            affinity=near.of_body(request.body, router.prefix_tokens) if (router := pool.seats.router).prefix_tokens else 0,
+            region=near.region(request) if near.REGION in headers else "",
         )  # fmt: skip
+        if b"x-cordee-priority" in headers:
+            said += prepare.lowered(request, call.priority)
+        if shape_of is not None:
+            exchange = Translation(exchange, shape_of(id, pool.model, fingerprint_of(pool)), stream=stream)
+        if kept is not None:
+            exchange = Recorder(exchange, kept, self.keeping.rules.answer_bytes_max if self.keeping is not None else 0)
         box: Mailbox[Fact] = Mailbox()
-        sink = ForwardSink(exchange, box, b"x-request-id: %s\r\n" % id.encode())
-        self._walks.begin(call, pool, sink, box, exchange, caller)
+        sink = ForwardSink(exchange, box, b"x-request-id: %s\r\n%s" % (id.encode(), said))
+        self._walks.begin(call, pool, sink, box, exchange, caller, kept, request.onward)
 
-    def _own(
-        self, request: Request, exchange: Exchange, caller: Caller, pool: Pool, model: prepare.Model,
-        body: ChatRequest | CompletionRequest, build: Callable[[], Work], shape: Callable[[str], Shape], *, aside: bool,
-    ) -> None:  # fmt: skip
-        arrived_s = self._clock.now()
-        deadlines, priority = prepare.deadlines(request, self._deadlines), prepare.priority(request)
-        stops = prepare.stops(body)
+    def _priority(self, request: Request, caller: Caller) -> Priority:
+        """What it asks for, or what its path or its key gives it; never more than its key may."""
+        if b"x-cordee-priority" in request.headers:
+            return max(prepare.wish(request), caller.priority_max)
+        if self.priorities:
+            return max(self.priorities.get(request.path, caller.priority), caller.priority_max)
+        return caller.priority
+
+    def _goes_on(self, request: Request, exchange: Outlet, caller: Caller, shape_of: ShapeOf | None) -> bool:
+        """The client comes back for the rest of an answer, which somebody else sees to."""
+        if self.keeping is None or b"last-event-id" not in request.headers:
+            return False
+        self.keeping.resumes.by_post(request, exchange, caller, shape_of)
+        return True
+
+    def _draft(
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model,
+        body: ChatRequest | CompletionRequest, build: Callable[[], Work], shape: Shaping, is_long: bool,
+        is_endpoints_own: bool,
+    ) -> Draft:  # fmt: skip
+        self._leave(request, caller, pool)  # what is wrong with its headers is said before the prompt is prepared
+        near.region(request)
         if body.n is not None and body.n > 1:
             prepare.refuse_too_many(body.n, max((r.capacity.sequences for r in pool.seats.replicas), default=body.n))
+        return Draft(
+            request, exchange, caller, pool, model, body, build, shape, self._clock.now(),
+            prepare.deadlines(request, self._deadlines), self._priority(request, caller), is_long=is_long,
+            is_endpoints_own=is_endpoints_own,
+        )  # fmt: skip
+
+    def launch(
+        self, draft: Draft, work: Work, id: str, kept: Kept | None = None, start: Position | None = None, said: bytes = b""
+    ) -> None:  # fmt: skip
+        """A draft goes its way as call `id`, for our own workers. `kept`: it outlives this gateway; `start`: where its client
+        is already; `said` is added to the headers."""
+        request, body, exchange = draft.request, draft.body, draft.exchange
+        leave = self._leave(request, draft.caller, draft.pool)
+        call = Call(
+            id, draft.model.name, draft.caller.tenant, request.path.decode(), bool(body.stream), draft.arrived_s,
+            priority=draft.priority, deadlines=draft.deadlines, work=work, keep=kept is not None,
+            attach="" if kept is None else kept.attach, body=leave.body, headers=leave.headers,
+            local_only=leave.local_only, sensitivity=leave.sensitivity, key_id=draft.caller.key_id,
+            tells_queue=b"x-cordee-queue-events" in request.headers,
+            affinity=near.of_prompt(work.prompt, router.prefix_tokens) if (router := draft.pool.seats.router).prefix_tokens else 0,
+            region=near.region(request) if near.REGION in request.headers else "",
+        )  # fmt: skip
+        if b"x-cordee-priority" in request.headers:
+            said += prepare.lowered(request, call.priority)
+        box: Mailbox[Fact] = Mailbox()
+        if kept is None:
+            sink = TokenSink(
+                exchange, box, draft.shape(id, int(time.time()), fingerprint_of(draft.pool)), draft.model.vocabulary.piece,
+                prepare.stops(body), n=work.n, stream=bool(body.stream), with_usage=with_usage(body),
+                with_logprobs=work.sampling.logprobs is not None, tokens_in=len(work.prompt),
+                headers=b"x-request-id: %s\r\n%s" % (id.encode(), said),
+            )  # fmt: skip
+        else:
+            sink = KeptSink(
+                exchange, box, draft.shape(id, kept.call.created, kept.call.fingerprint), draft.model.vocabulary.piece,
+                prepare.stops(body), n=work.n, stream=bool(body.stream), with_usage=with_usage(body),
+                with_logprobs=work.sampling.logprobs is not None, tokens_in=len(work.prompt),
+                headers=b"x-request-id: %s\r\n%s" % (id.encode(), said), kept=kept, start=start,
+                opening=self._opening() if draft.is_endpoints_own else b"",
+            )  # fmt: skip
+        self._walks.begin(call, draft.pool, sink, box, exchange, draft.caller, kept, request.onward)
+
+    def _leave(self, request: Request, caller: Caller, pool: Pool) -> Leave:
+        """What a call of our own models needs to go to a provider, where there is one. Raises Invalid."""
+        if pool.gate is None:
+            return leaving.STAYS
+        return leaving.of(request, caller, self.hops)
+
+    def _opening(self) -> bytes:
+        """When a client is to reconnect, in milliseconds: not everybody at once."""
+        retry_s = self.keeping.rules.retry_s if self.keeping is not None else 0.0
+        return b"retry: %d\n" % int(1000 * retry_s * (1 + self._rng.random()))
+
+    def _own(self, draft: Draft) -> None:
+        keeping = self.keeping
+        wish = keeping.wish(draft.request) if keeping is not None else None
 
         def go(work: Work) -> None:
-            id = next(self._ids)
-            call = Call(
-                id, model.name, caller.tenant, request.path.decode(), bool(body.stream), arrived_s, priority=priority,
-                deadlines=deadlines, work=work,
-            )  # fmt: skip
-            box: Mailbox[Fact] = Mailbox()
-            sink = TokenSink(
-                exchange, box, shape(id), model.vocabulary.piece, stops, n=work.n, stream=bool(body.stream),
-                with_usage=with_usage(body), with_logprobs=work.sampling.logprobs is not None, tokens_in=len(work.prompt),
-                headers=b"x-request-id: %s\r\n" % id.encode(),
-            )  # fmt: skip
-            self._walks.begin(call, pool, sink, box, exchange, caller)
+            if keeping is None or wish is None:
+                self.launch(draft, work, next(self._ids))
+            else:
+                keeping.keep(wish, draft, work, next(self._ids))
 
-        if not aside:
-            go(build())
+        if not draft.is_long:
+            go(draft.build())
         else:
-            task = asyncio.get_running_loop().create_task(self._aside(build, go, exchange))
+            task = asyncio.get_running_loop().create_task(self._aside(draft, go))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _aside(self, build: Callable[[], Work], go: Callable[[Work], None], exchange: Exchange) -> None:
+    async def _aside(self, draft: Draft, go: Callable[[Work], None]) -> None:
         """A long prompt is tokenised in a thread, so that nobody else's tokens wait for it."""
+        exchange, onward = draft.exchange, draft.request.onward
         try:
-            work = await asyncio.get_running_loop().run_in_executor(None, build)
+            work = await asyncio.get_running_loop().run_in_executor(None, draft.build)
         except Invalid as fault:
+            if onward is not None and onward.outgrown(fault):
+                return
+            if onward is not None and onward.allowance is not None:
+                self._walks.gives_back(onward)
             self._metrics.rejected[fault.status] += 1
             exchange.answer(refusal(fault.status, fault.message, fault.param, fault.code))
             return
@@ -170,6 +342,40 @@ class Calls:
             return
         if exchange.is_open:
             go(work)
+
+
+class Forwarding:
+    """A request for another server that may be sent, as one call or another."""
+
+    __slots__ = ("_calls", "_shape_of", "caller", "exchange", "pool", "request", "stream")
+
+    def __init__(
+        self, calls: Calls, request: Request, exchange: Outlet, caller: Caller, pool: Pool, stream: bool,
+        shape_of: ShapeOf | None,
+    ) -> None:  # fmt: skip
+        self._calls = calls
+        self._shape_of = shape_of
+        self.request = request
+        self.exchange = exchange
+        self.caller = caller
+        self.pool = pool
+        self.stream = stream
+
+    def next_id(self) -> str:
+        return next(self._calls._ids)
+
+    def outlet(self, id: str) -> Outlet:
+        """Where an answer that was kept is written to."""
+        if self._shape_of is None:
+            return self.exchange
+        shape = self._shape_of(id, self.pool.model, fingerprint_of(self.pool))
+        return Translation(self.exchange, shape, stream=self.stream)
+
+    def send(self, id: str, kept: Kept, said: bytes) -> None:
+        self._calls.send(
+            self.request, self.exchange, self.caller, self.pool, id, stream=self.stream, shape_of=self._shape_of, kept=kept,
+            said=said,
+        )  # fmt: skip
 
 
 def fingerprint_of(pool: Pool) -> str:

@@ -7,12 +7,14 @@ import time
 from urllib.parse import unquote_to_bytes
 
 from cordee.domain.caller import INFERENCE, Caller
-from cordee.domain.outcome import Why
+from cordee.domain.outcome import Refusal, Why
 from cordee.gateway.calls import Calls
 from cordee.gateway.metrics import CONTENT_TYPE, Metrics
+from cordee.gateway.overload import RETRY_AFTER_S, Overload
 from cordee.gateway.paths import MethodError, Paths
-from cordee.gateway.replies import JSON, TEXT, no_model, refusal
+from cordee.gateway.replies import JSON, TEXT, no_model, refusal, refusal_of
 from cordee.gateway.roster import Roster
+from cordee.gateway.sessions import KEY_HEADERS, BrowserSessions
 from cordee.gateway.walk import Walks
 from cordee.http.exchange import Answer, Exchange
 from cordee.http.request import Rejection, Request
@@ -23,8 +25,10 @@ from cordee.wire.errors import Invalid
 log = logging.getLogger(__name__)
 
 CHAT, COMPLETIONS, MODELS = b"/v1/chat/completions", b"/v1/completions", b"/v1/models"
+CALL_PATHS = frozenset({CHAT, COMPLETIONS})
 BEARER = b"bearer "
-OTHER_KEY_HEADERS = {b"x-api-key", b"api-key"}
+OTHER_KEY_HEADERS = {b"x-api-key", b"api-key", b"sec-websocket-protocol"}
+KEY_SUBPROTOCOL = b"bearer."  # browsers can send a WebSocket's key in no other header
 KNOWN_MAX = 1024  # keys remembered for at most a second
 NO_KEY = (
     "you did not provide an API key: send it in the Authorization header, as 'Authorization: Bearer KEY'; "
@@ -37,11 +41,13 @@ class Front:
 
     def __init__(self, roster: Roster, directory: Directory, calls: Calls, walks: Walks, metrics: Metrics) -> None:
         self.is_draining = False
+        self.sessions: BrowserSessions | None = None  # web gateways have them; to all others a cookie means nothing
         self._roster = roster
         self._directory = directory
         self._walks = walks
         self._metrics = metrics
         self._known: dict[bytes, Caller] = {}
+        self.overload: Overload | None = None
         self._started = int(time.time())
         self.paths = Paths()
         self.paths.add(b"POST", CHAT, calls.chat)
@@ -58,30 +64,46 @@ class Front:
         if request.path in self.paths.open:
             return None
         known = self._known.get(request.headers.get(b"authorization", b""))
-        if known is not None and not OTHER_KEY_HEADERS & request.headers.keys():
+        refuses = self.overload is not None and self.overload.refuses
+        if known is not None and not refuses and not OTHER_KEY_HEADERS & request.headers.keys():
             request.caller = known
             return None
-        key = presented_key(request)
-        if isinstance(key, Answer):
-            self._metrics.rejected[key.status] += 1
-            return key
-        caller = self._directory.identify(key)
+        caller = self._signed_in(request) if self.sessions is not None and b"cookie" in request.headers else None
+        if caller is None:
+            key = presented_key(request)
+            caller = key if isinstance(key, Answer) else self._directory.identify(key)
         if caller is None:
             self._metrics.rejected[401] += 1
             return refusal(401, "incorrect API key provided", code=Why.BAD_KEY.value)
+        if isinstance(caller, Answer):
+            self._metrics.rejected[caller.status] += 1
+            return caller
         if INFERENCE not in caller.scopes:
             self._metrics.rejected[403] += 1
             return refusal(403, f"this key lacks the scope {INFERENCE!r}", code=Why.NO_SCOPE.value)
+        overload = self.overload
+        if overload is not None and overload.refuses and request.method == b"POST" and request.path in CALL_PATHS:
+            self._metrics.rejected[503] += 1
+            overload.refused += 1
+            refused = Refusal(Why.OVERLOADED, "more is asked for than can be answered", RETRY_AFTER_S)
+            return refusal_of(refused, overload.line)
         request.caller = caller
         authorization = request.headers.get(b"authorization")
         if authorization is not None and len(self._known) < KNOWN_MAX:
             self._known[authorization] = caller
         return None
 
+    def _signed_in(self, request: Request) -> Caller | Answer | None:
+        """Who asks by a browser's cookie. A key beside it is what counts."""
+        assert self.sessions is not None
+        return self.sessions.identify(request) if KEY_HEADERS.isdisjoint(request.headers) else None
+
     def forget_keys(self) -> None:
         """Identify everybody anew: called every second and when keys have changed, so that no key stays in memory and a
         revoked one is refused."""
         self._known.clear()
+        if self.sessions is not None:
+            self.sessions.forget()
 
     def handle(self, request: Request, exchange: Exchange) -> None:
         caller = request.caller
@@ -89,6 +111,8 @@ class Front:
             exchange.answer(caller)
             return
         assert caller is None or isinstance(caller, Caller)
+        if self.sessions is not None and b"cookie" in request.headers:
+            exchange = self.sessions.renewed(request, exchange)
         try:
             self.paths.find(request.method, request.path)(request, exchange, caller)
         except MethodError as fault:
@@ -139,7 +163,8 @@ class Front:
 
 
 def presented_key(request: Request) -> bytes | Answer:
-    """The key in the Authorization header, or in X-Api-Key or Api-Key; two different ones are refused."""
+    """The key in the Authorization header, in X-Api-Key or Api-Key, or offered as a WebSocket's subprotocol; two different ones
+    are refused."""
     headers = request.headers
     found: set[bytes] = set()
     authorization = headers.get(b"authorization")
@@ -151,6 +176,9 @@ def presented_key(request: Request) -> bytes | Answer:
         value = headers.get(name)
         if value is not None:
             found.add(value)
+    for offered in headers.get(b"sec-websocket-protocol", b"").split(b","):
+        if offered.strip().startswith(KEY_SUBPROTOCOL):
+            found.add(offered.strip()[len(KEY_SUBPROTOCOL) :])
     if not found:
         return refusal(401, NO_KEY, code=Why.BAD_KEY.value)
     if len(found) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -74,6 +74,7 @@ class Metrics:
         self._models: dict[str, _ModelCounts] = {}
         self.rejected: Counter[int] = Counter()
         self.takeovers = Histogram()
+        self.more: list[Callable[[], Iterable[Metric]]] = []  # what other parts of this gateway count
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -105,9 +106,12 @@ class Metrics:
         yield from self._calls()
         yield from self._times()
         yield from self._replicas()
+        for collect in self.more:
+            yield from collect()
         yield _counter(
             "cordee_late_tokens", "Tokens that came for an attempt that had been given up, dropped.", self._counts.late
         )
+        yield from self._attempts()
         yield _counter("cordee_repeated_tokens", "Tokens that came twice, dropped.", self._counts.repeated)
         takeovers = HistogramMetricFamily(
             "cordee_takeover_seconds", "From a fault seen to another replica's acceptance."
@@ -142,6 +146,20 @@ class Metrics:
             again.add_metric([model, "continuation"], counts.continued)
         yield from (calls, reasons, tokens, again)
 
+    def _attempts(self) -> Iterable[Metric]:
+        hedges = CounterMetricFamily("cordee_hedges", "Calls asked of a second replica.", labels=["model", "won"])
+        waiting = GaugeMetricFamily("cordee_suspects_waiting", "Calls that wait to be tried apart.", labels=["model"])
+        for model, pool in self._roster.pools.items():
+            if pool.hedge is not None:
+                hedges.add_metric([model, "yes"], pool.hedge.won)
+                hedges.add_metric([model, "no"], pool.hedge.started - pool.hedge.won)
+            if pool.ward is not None:
+                waiting.add_metric([model], len(pool.ward.waiting))
+        yield hedges
+        yield waiting
+        proven = self._roster.quarantine.proven
+        yield _counter("cordee_quarantined", "Requests proven to kill workers, refused from then on.", proven)
+
     def _times(self) -> Iterable[Metric]:
         for name, attribute, text in (
             ("cordee_first_token_seconds", "first_token", "From arrival to the first token or byte."),
@@ -160,6 +178,13 @@ class Metrics:
             "cordee_replica_breaker_open", "1: left out after faults.", labels=["model", "replica"]
         )
         mine = GaugeMetricFamily("cordee_replica_calls", "This gateway's sequences there.", labels=["model", "replica"])
+        weight = GaugeMetricFamily(
+            "cordee_replica_weight", "Share of its full weight: below 1 in slow start or as an outlier, 0 while it is left out.",
+            labels=["model", "replica"],
+        )  # fmt: skip
+        ejected = GaugeMetricFamily(
+            "cordee_replica_ejected", "1: left out, by its breaker or as an outlier.", labels=["model", "replica"]
+        )
         waiting = GaugeMetricFamily("cordee_queue_length", "Calls that wait for a seat.", labels=["model"])
         for model, pool in self._roster.pools.items():
             waiting.add_metric([model], pool.seats.waiting)
@@ -167,7 +192,9 @@ class Metrics:
                 ready.add_metric([model, replica.id], int(replica.ready))
                 breaker.add_metric([model, replica.id], int(not replica.breaker.is_closed))
                 mine.add_metric([model, replica.id], replica.mine)
-        yield from (ready, breaker, mine, waiting)
+                weight.add_metric([model, replica.id], pool.seats.router.weight(replica))
+                ejected.add_metric([model, replica.id], int(pool.seats.router.is_shut(replica)))
+        yield from (ready, breaker, mine, weight, ejected, waiting)
 
 
 def _counter(name: str, text: str, value: int) -> CounterMetricFamily:

@@ -25,6 +25,8 @@ PIECE_BYTES_MAX = 64  # no vocabulary in use has many longer tokens: more text t
 COMPLETION_TOKENS = 16  # the documented default of the completions endpoint
 ASIDE_CHARS = 8192  # longer prompts are tokenised beside the event loop
 TIMEOUT_S_MAX = 86_400.0
+TOTAL = b"x-request-timeout"
+FIRST_TOKEN, BETWEEN_TOKENS = b"x-cordee-first-token-timeout", b"x-cordee-between-tokens-timeout"
 SEEDS = 1 << 63
 UNSUPPORTED = (
     "tools", "tool_choice", "functions", "function_call", "response_format", "modalities", "audio", "prediction",
@@ -50,31 +52,57 @@ class Model:
 
 
 def deadlines(request: Request, default: Deadlines) -> Deadlines:
-    """The caller's X-Request-Timeout, in seconds, bounds the whole answer. Raises Invalid."""
-    value = request.headers.get(b"x-request-timeout")
-    if value is None:
+    """The caller's own: X-Request-Timeout, in seconds, bounds the whole answer, X-Cordee-First-Token-Timeout and
+    X-Cordee-Between-Tokens-Timeout the waits in it. Raises Invalid."""
+    headers = request.headers
+    total, first, between = headers.get(TOTAL), headers.get(FIRST_TOKEN), headers.get(BETWEEN_TOKENS)
+    if total is None and first is None and between is None:
         return default
+    total_s = default.total_s if total is None else _seconds(total, "X-Request-Timeout")
+    first_s = default.first_token_s if first is None else _seconds(first, "X-Cordee-First-Token-Timeout")
+    between_s = default.between_tokens_s if between is None else _seconds(between, "X-Cordee-Between-Tokens-Timeout")
+    return Deadlines(total_s, min(total_s, first_s), min(total_s, between_s))
+
+
+def _seconds(value: bytes, header: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= TIMEOUT_S_MAX or not value.replace(b".", b"", 1).isdigit():
-        raise Invalid(
-            f"the header X-Request-Timeout is a number of seconds, up to {TIMEOUT_S_MAX:.0f}", "X-Request-Timeout"
-        )
-    return Deadlines(seconds, min(seconds, default.first_token_s), min(seconds, default.between_tokens_s))
+        raise Invalid(f"the header {header} is a number of seconds, up to {TIMEOUT_S_MAX:.0f}", header)
+    return seconds
 
 
-def priority(request: Request) -> Priority:
+def wish(request: Request) -> Priority:
     """The caller's X-Cordee-Priority. Raises Invalid."""
-    value = request.headers.get(b"x-cordee-priority")
-    if value is None:
-        return Priority.STANDARD
+    value = request.headers[b"x-cordee-priority"]
     try:
         return Priority[value.decode("ascii", "replace").upper()]
     except KeyError:
         names = ", ".join(p.name.lower() for p in Priority)
         raise Invalid(f"the header X-Cordee-Priority is one of {names}", "X-Cordee-Priority") from None
+
+
+def lowered(request: Request, got: Priority) -> bytes:
+    """The header line that says so where a call got less than it asked for."""
+    if b"x-cordee-priority" not in request.headers or got == wish(request):
+        return b""
+    return b"x-cordee-priority: %s\r\n" % got.name.lower().encode()
+
+
+TIERS = {"auto": "", "scale": "", "default": "standard", "flex": "batch", "priority": "interactive"}
+
+
+def note_tier(request: Request, tier: str | None) -> None:
+    """OpenAI's `service_tier` stands for X-Cordee-Priority where a request has no such header. Raises Invalid."""
+    if tier is None:
+        return
+    named = TIERS.get(tier)
+    if named is None:
+        raise Invalid(f"'service_tier' is one of {', '.join(TIERS)}", "service_tier")
+    if named:
+        request.headers.setdefault(b"x-cordee-priority", named.encode())
 
 
 def chat_text_size(body: ChatRequest) -> int:

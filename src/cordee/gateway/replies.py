@@ -7,6 +7,8 @@ from cordee.http.exchange import Answer
 from cordee.wire import errors
 from cordee.wire.errors import Invalid
 
+CHAT_PATH = b"/v1/chat/completions"
+REALTIME_PATH = b"/v1/realtime/chat"  # here, because web gateways refuse it without loading what answers it
 JSON = b"content-type: application/json\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
@@ -16,15 +18,19 @@ def refusal(status: int, message: str, param: str | None = None, code: str | Non
     return Answer(status, JSON + extra, errors.body(status, message, param, code))
 
 
-def refusal_of(refused: Refusal) -> Answer:
+def refusal_of(refused: Refusal, limits: bytes = b"") -> Answer:
+    """`limits`: header lines that say what is left."""
     status, body, headers = failure(refused.why, refused.message, refused.retry_after_s)
-    return Answer(status, JSON + headers, body)
+    return Answer(status, JSON + headers + limits, body)
 
 
 def failure(why: Why, message: str, retry_after_s: float | None) -> tuple[int, bytes, bytes]:
     """Status, body and further headers of a call that was not served."""
     status = errors.STATUS[why]
-    return status, errors.body(status, message, None, why.value), errors.retry_after(retry_after_s)
+    headers = errors.retry_after(retry_after_s)
+    if why is Why.BUDGET:
+        headers += b"x-should-retry: false\r\n"  # the official clients would come back at once and again
+    return status, errors.body(status, message, None, why.value), headers
 
 
 def no_model(name: str) -> Invalid:
@@ -33,4 +39,21 @@ def no_model(name: str) -> Invalid:
         "model",
         code=Why.NO_MODEL.value,
         status=404,
+    )
+
+
+def no_stream() -> Answer:
+    """One answer for whatever is wrong with the place that a client wants to go on from: nobody learns what exists."""
+    return refusal(
+        404,
+        "there is no such answer to go on with, or it was forgotten; send the request again",
+        code="stream_not_found",
+    )
+
+
+def diverged() -> Answer:
+    return refusal(
+        409,
+        "the answer had to be made again and came out different from what you have; drop that and send the request again",
+        code="stream_diverged",
     )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
-from cordee.domain.replica import Capacity, Load, ReplicaKind
+from cordee.domain.replica import Capacity, Continuation, Load, ReplicaKind
 from cordee.flow.pool import Pool
+from cordee.flow.ward import Ward
+from cordee.gateway.canary import Canary, WorkerLink
+from cordee.gateway.routes import Routes
 from cordee.policy.after import AttemptRules
 from cordee.policy.breaker import Breaker, BreakerRules
+from cordee.policy.hedge import Hedge, HedgeRules
+from cordee.policy.quarantine import Quarantine, QuarantineRules
 from cordee.policy.retry import RetryBudget, RetryRules
-from cordee.policy.route import Replica
+from cordee.policy.route import Replica, Router
 from cordee.policy.seats import SeatRules, Seats
 from cordee.ports import Clock, Upstream
 
@@ -29,6 +34,9 @@ class PoolRules:
     retry: RetryRules
     breaker: BreakerRules
     http_calls_max: int
+    routes: Routes = field(default_factory=Routes)
+    hedge: HedgeRules = field(default_factory=HedgeRules)
+    quarantine: QuarantineRules = field(default_factory=QuarantineRules)
 
 
 class Roster:
@@ -37,6 +45,7 @@ class Roster:
     def __init__(self, rules: PoolRules, clock: Clock, rng: Random) -> None:
         self.pools: dict[str, Pool] = {}
         self.contexts: dict[str, int] = {}
+        self.quarantine = Quarantine(rules.quarantine)
         self._rules = rules
         self._clock = clock
         self._rng = rng
@@ -50,22 +59,59 @@ class Roster:
         found = self.pools.get(model)
         if found is None:
             rules = self._rules
+            router = Router(rules.routes.of(model), rules.routes.outliers)
             budget = RetryBudget(rules.retry, self._clock.now())
-            found = Pool(Seats(model, rules.seats), budget, rules.attempts, self._clock, self._rng)
+            found = Pool(Seats(model, rules.seats, router), budget, rules.attempts, self._clock, self._rng)
+            found.hedge = Hedge(rules.hedge) if rules.hedge.enabled else None
+            found.ward = Ward(found, self.quarantine)
             self.pools[model] = found
         return found
+
+    def follow(self, rules: PoolRules) -> None:
+        """From now on by these, in every pool and for every replica."""
+        self._rules = rules
+        self.quarantine.rules = rules.quarantine
+        for pool in self.pools.values():
+            if not rules.hedge.enabled:
+                pool.hedge = None
+            elif pool.hedge is None:
+                pool.hedge = Hedge(rules.hedge)
+            else:
+                pool.hedge.follow(rules.hedge)
+            pool.seats.rules = rules.seats
+            pool.rules = rules.attempts
+            pool.budget.follow(rules.retry)
+            for replica in pool.seats.replicas:
+                replica.breaker.follow(rules.breaker)
+                rules.routes.put(replica)
+            pool.seats.router.follow(rules.routes.of(pool.model), rules.routes.outliers)
+
+    def put(self, replica: Replica) -> Replica:
+        """A new replica, with the weight and region that the configuration gives it."""
+        return self._rules.routes.put(replica)
 
     def breaker(self) -> Breaker:
         return Breaker(self._rules.breaker)
 
-    def serves(self, server: str, models: list[str], upstream: Upstream, breaker: Breaker) -> None:
+    def serves(
+        self, server: str, models: list[str], upstream: Upstream, breaker: Breaker, *, calls_max: int = 0,
+        continues: Continuation = Continuation.RESTART, weight: float = 1.0, region: str = "",
+    ) -> None:  # fmt: skip
         """A server reached by URL says which models it has. Those it no longer has are not asked of it any more."""
+        calls_max = calls_max or self._rules.http_calls_max
         for model in models:
             pool = self.pool(model)
-            if any(replica.id == server for replica in pool.seats.replicas):
+            known = next((replica for replica in pool.seats.replicas if replica.id == server), None)
+            if known is not None:
+                known.continues = continues  # another kind of server may stand there now
                 continue
-            capacity = Capacity(self._rules.http_calls_max, self._rules.http_calls_max * TOKENS_PER_HTTP_CALL)
-            replica = Replica(server, ReplicaKind.HTTP, capacity, fingerprint="", breaker=breaker)
+            capacity = Capacity(calls_max, calls_max * TOKENS_PER_HTTP_CALL)
+            replica = self.put(
+                Replica(
+                    server, ReplicaKind.HTTP, capacity, fingerprint="", breaker=breaker, weight=weight, region=region,
+                    continues=continues,
+                )
+            )  # fmt: skip
             log.info("replica %s serves model %s", server, model)
             pool.join(replica, upstream)
         for model, pool in self.pools.items():
@@ -95,14 +141,18 @@ class WorkerSeat:
     def __init__(
         self,
         roster: Roster,
-        upstream: Upstream,
+        upstream: WorkerLink,
         late: Callable[[int], None],
         vocabulary_of: Callable[[str], int | None],
+        canary: Canary | None = None,
     ) -> None:
         self._roster = roster
         self._upstream = upstream
         self._late = late
         self._vocabulary_of = vocabulary_of
+        self._canary = canary
+        self._is_heard = False
+        self._is_trusted = canary is None
         self._pool: Pool | None = None
         self._replica: Replica | None = None
 
@@ -119,45 +169,65 @@ class WorkerSeat:
         replica = self._replica
         if replica is None or replica.fingerprint != card.fingerprint or replica.id != card.worker:
             if replica is not None:
-                pool.seats.replicas.remove(replica)
-            replica = self._replica = Replica(
-                card.worker, ReplicaKind.LINK, card.capacity, card.fingerprint, self._roster.breaker(), exact=card.exact
+                pool.seats.router.leave(replica)
+            breaker = self._roster.breaker()
+            replica = self._replica = self._roster.put(
+                Replica(card.worker, ReplicaKind.LINK, card.capacity, card.fingerprint, breaker, exact=card.exact)
             )
-            replica.ready = True
             pool.join(replica, self._upstream)
         else:
-            replica.capacity = card.capacity
-            replica.reconnected()
-            replica.ready = True
-            pool.settle()
+            replica.reconnected(card.capacity)
+        if self._canary is not None:  # first: until it has answered the worker is not used
+            self._canary.joined(replica, card.model, card.vocabulary, self._upstream, self)
+        self._hear(True)
         self._roster.contexts[card.model] = card.context
         log.info("worker %s is up with model %s", card.worker, card.model)
         return True
 
+    def trust(self, is_trusted: bool) -> None:
+        """Whether its answers can be believed, as far as its canary knows."""
+        self._is_trusted = is_trusted
+        self._show()
+
     def load(self, load: Load) -> None:
+        if self._canary is not None:
+            self._canary.load(load)
         if self._pool is not None and self._replica is not None:
             self._pool.reported(self._replica, load)
 
     def suspected(self, silence_s: float) -> None:
         if self._replica is not None:
-            self._replica.ready = False
+            self._hear(False)
             log.warning("worker %s is suspected: silent for %.0f ms", self._replica.id, silence_s * 1000)
 
     def recovered(self) -> None:
-        if self._replica is not None and self._pool is not None:
-            self._replica.ready = True
+        if self._replica is not None:
             log.info("worker %s is heard again", self._replica.id)
-            self._pool.settle()
+            self._hear(True)
 
     def draining(self) -> None:
         if self._replica is not None:
-            self._replica.ready = False
+            self._hear(False)
             log.info("worker %s is draining", self._replica.id)
 
     def down(self, cause: str) -> None:
         if self._replica is not None:
-            self._replica.ready = False
+            self._hear(False)
+            if self._canary is not None:
+                self._canary.left()
             log.warning("worker %s is down: %s", self._replica.id, cause)
 
     def late(self, rows: int) -> None:
         self._late(rows)
+
+    def _hear(self, is_heard: bool) -> None:
+        """Whether it is there and takes calls, as far as its link knows."""
+        self._is_heard = is_heard
+        self._show()
+
+    def _show(self) -> None:
+        replica, ready = self._replica, self._is_heard and self._is_trusted
+        if replica is not None and replica.ready != ready:
+            replica.ready = ready
+            if ready and self._pool is not None:
+                self._pool.settle()

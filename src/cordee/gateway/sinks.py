@@ -1,7 +1,8 @@
 """The client's side of an answer of our own workers: tokens become text, text becomes events or one body.
 
 A client that reads slowly never holds up a worker: while its connection is full its text is gathered, and goes out as one
-larger event when it has read. What is gathered is bounded by the length of the answer.
+larger event when it has read. Who does not read for so long that more is gathered than one connection may hold is cut off, visibly:
+a stream that is kept can be resumed from where it was, and the others' memory is not lent to it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.flow.facts import GONE, Fact
+from cordee.flow.facts import CANCELLED, GONE, Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.gateway.replies import JSON
 from cordee.http.exchange import Answer as HttpAnswer
-from cordee.http.exchange import Exchange
-from cordee.wire.shape import DONE, Choice, Shape, error_event
+from cordee.http.exchange import Outlet
+from cordee.wire.shape import Choice, Shape, error_event
 from cordee.wire.text import Text
 
+GATHERED_CHARS_MAX = (
+    16 * 1024
+)  # of all choices, beside the connection's own buffer: 64 KiB together, but for rare alphabets
+GATHERED_ENTRIES_MAX = 64  # tokens with their logprobs, each of them about half a KiB
 EVENTS = b"content-type: text/event-stream\r\ncache-control: no-cache\r\n"
 
 
@@ -26,11 +31,11 @@ class TokenSink:
 
     __slots__ = (
         "_begun", "_box", "_ended", "_exchange", "_headers", "_pieces", "_shape", "_stream", "_tokens_in", "_unclosed",
-        "_waiting", "_whys", "_with_usage", "counts", "logprobs", "texts",
+        "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
     )  # fmt: skip
 
     def __init__(
-        self, exchange: Exchange, box: Mailbox[Fact], shape: Shape, pieces: Callable[[int], bytes], stops: tuple[str, ...],
+        self, exchange: Outlet, box: Mailbox[Fact], shape: Shape, pieces: Callable[[int], bytes], stops: tuple[str, ...],
         *, n: int, stream: bool, with_usage: bool, with_logprobs: bool, tokens_in: int, headers: bytes,
     ) -> None:  # fmt: skip
         self._exchange = exchange
@@ -42,12 +47,24 @@ class TokenSink:
         self._tokens_in = tokens_in
         self._headers = headers
         self._begun = self._ended = False
+        self.is_told = False  # the head has left, with comments
         self._unclosed: list[int] = []
         self._whys: list[Finish] = [Finish.NONE] * n
         self._waiting: list[str] | None = [""] * n if not stream else None
         self.texts = [Text(pieces, stops) for _ in range(n)]
         self.logprobs: list[list[dict[str, Any]]] | None = [[] for _ in range(n)] if with_logprobs else None
         self.counts = [0] * n
+
+    def mark(self, lines: bytes) -> None:
+        """Further header lines of the answer, before anything of it has left."""
+        self._headers += lines
+
+    def comment(self, line: bytes) -> None:
+        """A comment in a stream of which nothing has left yet: its status leaves with it, so errors are events from now on."""
+        if not self.is_told:
+            self.is_told = True
+            self._exchange.begin(200, self._headers + EVENTS)
+        self._exchange.write(line)
 
     # -- port Sink
 
@@ -60,6 +77,8 @@ class TokenSink:
         text.offset += len(delta)
         if self._waiting is not None:
             self._waiting[choice] += delta
+            if self._stream:
+                self._hold(choice)
         elif self._exchange.is_slow:
             self._waiting = [""] * len(self.texts)
             self._waiting[choice] = delta
@@ -83,6 +102,8 @@ class TokenSink:
     def text(self, choice: int, text: str, why: Finish) -> None:
         if self._waiting is not None:
             self._waiting[choice] += text
+            if self._stream:
+                self._hold(choice)
         elif self._exchange.is_slow:
             self._waiting = [""] * len(self.texts)
             self._waiting[choice] = text
@@ -97,7 +118,9 @@ class TokenSink:
         self.counts[0] = tokens_out
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        raise AssertionError("our own workers send tokens, not bytes")
+        """Of a replica that speaks text: what the answer's head is to say of it."""
+        if not self._begun:
+            self.mark(b"".join([b"%s: %s\r\n" % header for header in headers]))
 
     def body(self, data: bytes) -> bool:
         raise AssertionError("our own workers send tokens, not bytes")
@@ -118,16 +141,19 @@ class TokenSink:
 
     def fail(self, status: int, body: bytes, headers: bytes) -> None:
         """The call ends without an answer, or in the middle of one."""
-        if self._begun:
-            self._exchange.write(error_event(body))
-            self._exchange.end()
+        answer = HttpAnswer(status, self._headers + JSON + headers, body)
+        if self._begun or self.is_told:
+            self._exchange.fail(answer, error_event(body))
         else:
-            self._exchange.answer(HttpAnswer(status, self._headers + JSON + headers, body))
+            self._exchange.answer(answer)
 
     # -- http.server.Listener
 
     def gone(self) -> None:
         self._box.post(GONE)
+
+    def cancelled(self) -> None:
+        self._box.post(CANCELLED)
 
     def writable(self) -> None:
         if not self._stream or self._waiting is None:
@@ -142,6 +168,14 @@ class TokenSink:
         if self._ended:
             self._end()
 
+    def _hold(self, choice: int) -> None:
+        """More is gathered for a client: enough is enough."""
+        assert self._waiting is not None
+        entries = len(self.logprobs[choice]) if self.logprobs is not None else 0
+        is_much = len(self._waiting[choice]) * len(self._waiting) > GATHERED_CHARS_MAX or entries > GATHERED_ENTRIES_MAX
+        if is_much and self._exchange.is_slow:
+            self._exchange.abort()
+
     # -- events
 
     def _send(self, choice: int, text: str) -> None:
@@ -155,7 +189,8 @@ class TokenSink:
 
     def _begin(self) -> None:
         self._begun = True
-        self._exchange.begin(200, self._headers + EVENTS)
+        if not self.is_told:
+            self._exchange.begin(200, self._headers + EVENTS)
         for choice in range(len(self.texts)):
             event = self._shape.open(choice)
             if event:
@@ -175,4 +210,4 @@ class TokenSink:
         if not self._begun:
             self._begin()
         usage = self._shape.usage(self._tokens_in, sum(self.counts)) if self._with_usage else b""
-        self._exchange.end(usage + DONE)
+        self._exchange.end(usage + self._shape.done)

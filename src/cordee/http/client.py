@@ -1,7 +1,9 @@
 """The client side of HTTP/1.1: pooled connections to one upstream server, for forwarding.
 
-An exchange pushes what comes in to its receiver as it comes. It ends in exactly one of `complete` and `broken`; a server
-that breaks its own framing (a wrong length, bytes nobody asked for, garbage) is `broken`, never `complete`.
+An exchange pushes what comes in to its receiver as it comes. It ends in exactly one of `complete`, `closed` and `broken`; a
+server that breaks its own framing (a wrong length, bytes nobody asked for, garbage) is `broken`, never `complete`. A server
+may close an idle connection in the very moment in which it is used again: a request whose connection had served before and
+ended without a byte of an answer is sent once more, on a fresh one (RFC 9112, 9.3.1).
 """
 
 from __future__ import annotations
@@ -10,14 +12,15 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import httptools
 
 GOES_ON, KEEP, CLOSE = range(3)  # how far a response is: not whole, or whole and the connection to be kept or closed
-CONNECT_S_MAX = 2.0
+CONNECT_S = 2.0
 IDLE_MAX = 256  # idle connections kept
 HEADERS_MAX = 100
+LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Unasked(Exception):
@@ -33,18 +36,33 @@ class Receiver(Protocol):
 
     def complete(self) -> None: ...
 
+    def closed(self) -> None:
+        """The server has closed behind an answer that has neither a length nor chunks: whether it is whole, only its content
+        can tell."""
+        ...
+
     def broken(self, cause: str, *, ran: bool) -> None:
         """`ran`: the request had been sent, so the server may have worked on it."""
         ...
 
 
+@runtime_checkable
+class Pausable(Protocol):
+    """What can be held back while its reader is slow."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
 class Exchange:
     """One request under way."""
 
-    __slots__ = ("connection", "is_over", "receiver")
+    __slots__ = ("connection", "data", "is_over", "receiver")
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, data: bytes) -> None:
         self.receiver = receiver
+        self.data = data  # until the answer begins: an idle connection may turn out to be closed
         self.connection: Connection | None = None
         self.is_over = False
 
@@ -71,29 +89,32 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """One connection to the upstream server."""
 
-    __slots__ = ("_end", "_headers", "_parser", "_pool", "exchange", "transport")
+    __slots__ = ("_end", "_headers", "_is_unmarked", "_parser", "_pool", "_served", "exchange", "transport")
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._end = GOES_ON
+        self._served = 0  # answers that were whole
+        self._is_unmarked = False  # the answer ends where the connection ends
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
-    def send(self, exchange: Exchange, data: bytes) -> None:
+    def send(self, exchange: Exchange) -> None:
         self.exchange = exchange
         exchange.connection = self
-        self.transport.write(data)
+        self.transport.write(exchange.data)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:  # bytes nobody asked for
             self.transport.abort()
             return
+        exchange.data = b""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -104,6 +125,17 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        exchange = self.exchange
+        if exchange is not None and not exchange.is_over:
+            if exchange.data and self._served:
+                self.exchange = exchange.connection = None
+                self._pool.connect(exchange)
+                return
+            if exc is None and self._is_unmarked:
+                self.exchange = exchange.connection = None
+                exchange.is_over = True
+                exchange.receiver.closed()
+                return
         self._break("it closed the connection" if exc is None else f"the connection was lost ({exc})")
 
     def eof_received(self) -> bool:
@@ -123,6 +155,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None and not exchange.is_over:
             status = self._parser.get_status_code()
             if status >= 200:
+                self._is_unmarked = LENGTHS.isdisjoint([name for name, _ in self._headers])
                 exchange.receiver.head(status, self._headers)
             self._headers = []
 
@@ -139,6 +172,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         """The response is whole, and nothing came behind it."""
         end, self._end = self._end, GOES_ON
+        self._served += 1
         self.exchange = None
         if self._headers:  # trailers
             self._headers = []
@@ -165,9 +199,11 @@ class Connection(asyncio.Protocol):
 class ConnectionPool:
     """Connections to one server. Requests go out at once on an idle connection, else on a new one."""
 
-    __slots__ = ("_host", "_idle", "_loop", "_port", "_tasks", "_tls")
+    __slots__ = ("_connect_s", "_host", "_idle", "_loop", "_port", "_tasks", "_tls")
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float = CONNECT_S) -> None:
+        """`connect_s`: how long a connection may take to come up, names and TLS included."""
+        self._connect_s = connect_s
         self._host = host
         self._port = port
         self._tls = tls
@@ -177,17 +213,21 @@ class ConnectionPool:
 
     def send(self, data: bytes, receiver: Receiver) -> Exchange:
         """Never raises; what goes wrong comes through `receiver.broken`."""
-        exchange = Exchange(receiver)
+        exchange = Exchange(receiver, data)
         idle = self._idle
         while idle:
             connection = idle.pop()
             if not connection.transport.is_closing():
-                connection.send(exchange, data)
+                connection.send(exchange)
                 return exchange
-        task = self._loop.create_task(self._connect(exchange, data))
+        self.connect(exchange)
+        return exchange
+
+    def connect(self, exchange: Exchange) -> None:
+        """Send it on a fresh connection."""
+        task = self._loop.create_task(self._connect(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return exchange
 
     def keep(self, connection: Connection) -> None:
         if len(self._idle) < IDLE_MAX:
@@ -206,9 +246,9 @@ class ConnectionPool:
         while self._idle:
             self._idle.pop().transport.close()
 
-    async def _connect(self, exchange: Exchange, data: bytes) -> None:
+    async def _connect(self, exchange: Exchange) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S_MAX):
+            async with asyncio.timeout(self._connect_s):
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self), self._host, self._port, ssl=self._tls,
                     server_hostname=self._host if self._tls else None,
@@ -222,4 +262,4 @@ class ConnectionPool:
         if exchange.is_over:
             self.keep(connection)
         else:
-            connection.send(exchange, data)
+            connection.send(exchange)

@@ -3,6 +3,7 @@ kept; touches nothing but the connection it came on."""
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,8 +44,65 @@ class Listener(Protocol):
         """The client has closed its side; nothing written is seen any more."""
         ...
 
+    def cancelled(self) -> None:
+        """The client has said that it wants no more; it will not come back for the rest."""
+        ...
+
     def writable(self) -> None:
         """A slow client has read what was written."""
+        ...
+
+
+class Successor(Protocol):
+    """What a connection becomes when its protocol changes: an asyncio.Protocol that the server's sweep still looks after."""
+
+    def inherit(self, origin: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        """The connection has passed over; `origin.connection_lost` is to be called at its end."""
+        ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def swept(self, now_s: float, *, closing: bool) -> None: ...
+
+
+class Outlet(Protocol):
+    """Whatever an answer can be written to: an HTTP exchange, one call of a WebSocket, one RPC. After its end it is inert.
+
+    `listener` hears of the client. `is_slow`: the client reads more slowly than is written: hold back until
+    `listener.writable`.
+    """
+
+    listener: Listener | None
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def is_slow(self) -> bool: ...
+
+    def answer(self, answer: Answer) -> None:
+        """A whole answer at once."""
+        ...
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """An answer that comes in pieces begins. `headers` are lines, each ending in CRLF."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """A piece of the answer."""
+        ...
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece, and the end."""
+        ...
+
+    def fail(self, answer: Answer, event: bytes) -> None:
+        """An answer that has begun ends in an error: `answer` as it would have been had nothing been written, `event` as a
+        piece of the stream."""
+        ...
+
+    def abort(self) -> None:
+        """Break off visibly: the client must not take what it has for a whole answer."""
         ...
 
 
@@ -113,12 +171,33 @@ class Exchange:
             connection.transport.write(data)
         self._detach(connection)
 
+    def fail(self, answer: Answer, event: bytes) -> None:
+        """The status has left already: the error is the last piece."""
+        self.write(event)
+        self.end()
+
     def abort(self) -> None:
         """Break off visibly: the client must not take what it has for a whole answer."""
         connection = self._connection
         if connection is not None:
             self._connection = None
             connection.transport.abort()
+
+    def switch(self, head: bytes, successor: Successor) -> None:
+        """The connection changes its protocol: `head` is the last that it says in this one, status line and all."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            self.listener = None
+            connection.switch(head, successor)
+
+    def with_headers(self, request: Request, lines: bytes) -> Exchange:
+        """The same exchange, whose answer carries these header lines too; this one is inert from now on."""
+        connection = self._connection
+        if connection is None:
+            return self
+        self._connection = None
+        return connection.replace(MarkedExchange(connection, request, lines))
 
     def _detach(self, connection: Connection) -> None:
         self._connection = None
@@ -130,6 +209,22 @@ class Exchange:
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.gone()
+
+
+class MarkedExchange(Exchange):
+    """An exchange whose answer carries further header lines, whoever gives it."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, connection: Connection, request: Request, lines: bytes) -> None:
+        super().__init__(connection, request)
+        self._lines = lines
+
+    def answer(self, answer: Answer) -> None:
+        super().answer(Answer(answer.status, self._lines + answer.headers, answer.body))
+
+    def begin(self, status: int, headers: bytes) -> None:
+        super().begin(status, self._lines + headers)
 
 
 class HeadExchange(Exchange):

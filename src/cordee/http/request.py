@@ -7,9 +7,12 @@ two parsers in a row can never disagree on where a request ends.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 URL_BYTES_MAX = 8 * 1024
+NO_SWITCH = "this path does not change protocols; send the request without Upgrade"
 HEADERS_MAX = 100
 SINGLE = frozenset(
     {
@@ -35,8 +38,9 @@ class Limits:
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 120.0
-    write_buffer_bytes_max: int = 64 * 1024
+    write_buffer_bytes_max: int = 32 * 1024
     connections_max: int = 19_000
+    connections_per_address_max: int = 0  # 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Rejection:
 class Request:
     """One request. `headers` has lower-case names; of a repeated one the values are joined, see RFC 9110, 5.3."""
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "path", "query", "version")
+    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "onward", "path", "query", "version")
 
     def __init__(self, method: bytes, version: str, headers: dict[bytes, bytes], keep_alive: bool) -> None:
         self.method = method
@@ -61,10 +65,12 @@ class Request:
         self.query = b""
         self.body = b""
         self.caller: object = None  # whoever `Handler.admit` found
+        self.onward: Any = None  # what a handler may do with it when it cannot be answered as it asks
 
 
-def head_fault(request: Request, target: bytes) -> Rejection | None:
-    """What is wrong with a complete head, if anything. Sets the request's path and query."""
+def head_fault(request: Request, target: bytes, switching: Container[bytes] = frozenset()) -> Rejection | None:
+    """What is wrong with a complete head, if anything. Sets the request's path and query. `switching`: paths at which a
+    connection may change its protocol."""
     headers = request.headers
     if len(headers) > HEADERS_MAX:
         return Rejection(431, f"more than {HEADERS_MAX} headers")
@@ -79,13 +85,14 @@ def head_fault(request: Request, target: bytes) -> Rejection | None:
             return Rejection(400, "Content-Length and Transfer-Encoding together are ambiguous")
         if headers[b"transfer-encoding"].lower() != b"chunked" or request.version != "1.1":
             return Rejection(501, "the only Transfer-Encoding understood is chunked, over HTTP/1.1")
-    if b"upgrade" in headers:
-        return Rejection(400, "this server does not change protocols; send the request without Upgrade")
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         return Rejection(415, "compressed request bodies are not accepted; send the JSON as it is")
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         return Rejection(417, "the only Expect understood is 100-continue")
-    return _split_target(request, target)
+    fault = _split_target(request, target)
+    if fault is None and b"upgrade" in headers and request.path not in switching:
+        return Rejection(400, NO_SWITCH)
+    return fault
 
 
 def length_of_head_fault(headers: dict[bytes, bytes], limits: Limits) -> Rejection | None:

@@ -14,8 +14,9 @@ from typing import Protocol, cast
 
 import httptools
 
-from cordee.http.exchange import CLOSE, STATUS_LINES, Answer, Exchange, HeadExchange
+from cordee.http.exchange import CLOSE, STATUS_LINES, Answer, Exchange, HeadExchange, Successor
 from cordee.http.request import (
+    NO_SWITCH,
     URL_BYTES_MAX,
     Limits,
     Rejection,
@@ -62,7 +63,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_is_held",
-        "_next_state", "_parser", "_raw_bytes", "_request", "_target", "paused", "server", "since_s", "state", "transport",
+        "_next_state", "_parser", "_peer", "_raw_bytes", "_request", "_successor", "_target", "paused", "server", "since_s", "state",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -78,8 +80,10 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._ahead: deque[Request] | None = None
         self._fault: Rejection | Answer | None = None
+        self._successor: Successor | None = None  # what the connection has become
         self._is_held = False  # not read from, until the answers under way are complete
         self._next_state = IDLE  # how far a request has come that began behind the one that is answered
+        self._peer = ""  # the client's address, where connections are counted by it
         self.paused = False
         self.state = IDLE
         self.since_s = server.now_s
@@ -89,9 +93,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         server = self.server
-        if len(server.connections) >= server.limits.connections_max or server.closing:
-            self._fault = Rejection(503, "this gateway has as many connections as it may; try again")
-            self._refuse(self._fault)
+        fault = server.turned_away()
+        if fault is None and server.limits.connections_per_address_max:
+            self._peer, fault = server.count(self.transport.get_extra_info("peername"))
+        if fault is not None:
+            self._fault = fault
+            self._refuse(fault)
             self.transport.close()  # no lingering: the limit is there to keep descriptors free
             return
         server.connections.add(self)
@@ -99,6 +106,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.connections.discard(self)
+        if self._peer:
+            self.server.uncount(self._peer)
+            self._peer = ""
         self._ahead = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -135,8 +145,15 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fault = Rejection(400, "this server does not change protocols; send the request without Upgrade")
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._successor is not None:
+                rest = data[upgrade.args[0] :]  # sent ahead, in the new protocol already
+                if rest:
+                    self._successor.data_received(rest)
+                return
+            if self.transport.is_closing():
+                return  # it was refused, and that is answered
+            self._fault = self._fault or Rejection(400, NO_SWITCH)
         except httptools.HttpParserError as error:
             if self._fault is None:
                 self._fault = Rejection(400, f"this is not HTTP/1.1: {error}")
@@ -205,9 +222,13 @@ class Connection(asyncio.Protocol):
         request = self._request = Request(parser.get_method(), version, headers, keep_alive)
         self._body, self._body_bytes, self._raw_bytes = b"", 0, 0
         self._headers = {}  # what follows the body are trailers: read, bounded and dropped
-        fault = self._fault or head_fault(request, self._target)
+        fault = self._fault or head_fault(request, self._target, server.switching)
         if self._head_bytes + self._chunk_bytes > server.limits.header_bytes_max and fault is None:
             fault = length_of_head_fault(headers, server.limits)
+        if b"upgrade" in headers and fault is None:
+            request.keep_alive = False  # refused or not: what follows is not HTTP/1.1
+            if self._exchange is not None or self._ahead:
+                fault = Rejection(400, "a request to change the protocol must not be sent ahead of an answer")
         length = 0
         if fault is None and b"content-length" in headers:
             fault = length_fault(headers[b"content-length"])
@@ -267,6 +288,11 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange = (Exchange if request.method != b"HEAD" else HeadExchange)(self, request)
         self.server.handler.handle(request, exchange)
 
+    def replace(self, exchange: Exchange) -> Exchange:
+        """Another one takes the place of the exchange under way; returns it."""
+        self._exchange = exchange
+        return exchange
+
     def finished(self, keep_alive: bool) -> None:
         """The exchange has been answered."""
         self._exchange = None
@@ -281,6 +307,14 @@ class Connection(asyncio.Protocol):
             self._is_held = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def switch(self, head: bytes, successor: Successor) -> None:
+        """The exchange under way changes the connection's protocol. The server goes on to count and to sweep it."""
+        self._exchange = None
+        self._successor = successor
+        self.transport.write(head)
+        successor.inherit(self, self.transport)
+        self.transport.set_protocol(cast(asyncio.Protocol, successor))
 
     def _too_large(self) -> Rejection:
         return Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
@@ -301,6 +335,9 @@ class Connection(asyncio.Protocol):
 
     def swept(self, now_s: float, limits: Limits) -> None:
         """Keep the limits on time."""
+        if self._successor is not None:
+            self._successor.swept(now_s, closing=self.server.closing)
+            return
         waited_s = now_s - self.since_s
         if self.paused:
             if waited_s > limits.idle_timeout_s:
@@ -326,6 +363,8 @@ class Server:
         self.limits = limits
         self.connections: set[Connection] = set()
         self.heads: dict[bytes, tuple[Request, int]] = {}
+        self.by_address: dict[str, int] = {}
+        self.switching: set[bytes] = set()  # paths at which a connection may change its protocol
         self.closing = False
         self.now_s = 0.0
         self.date = b""
@@ -338,6 +377,42 @@ class Server:
         self._sockets = await self._loop.create_server(
             lambda: Connection(self), host, port, backlog=backlog, reuse_address=True
         )
+
+    def follow(self, limits: Limits) -> None:
+        """From now on these. Connections that are open keep the buffer they were given."""
+        self.limits = limits
+        self.heads.clear()  # they were judged by the limits before
+
+    def turned_away(self) -> Rejection | None:
+        """Why no connection can be had at the moment, whoever asks."""
+        if self.closing:
+            return Rejection(503, "this gateway is being ended; try another one")
+        if len(self.connections) >= self.limits.connections_max:
+            return Rejection(
+                503, f"this gateway has {self.limits.connections_max} connections, as many as it may; try again"
+            )
+        return None
+
+    def count(self, peername: tuple[object, ...] | str | None) -> tuple[str, Rejection | None]:
+        """One more connection of a client's address, or why not. What has no address is not counted."""
+        if not isinstance(peername, tuple):
+            return "", None
+        address, most = str(peername[0]), self.limits.connections_per_address_max
+        have = self.by_address.get(address, 0)
+        if have >= most:
+            return "", Rejection(
+                429,
+                f"your address has {have} connections to this gateway, as many as one may; use those, or close some",
+            )
+        self.by_address[address] = have + 1
+        return address, None
+
+    def uncount(self, address: str) -> None:
+        left = self.by_address[address] - 1
+        if left:
+            self.by_address[address] = left
+        else:
+            del self.by_address[address]
 
     def stop_accepting(self) -> None:
         """No new connections; those that are idle end, the others end with their answer."""

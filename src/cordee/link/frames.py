@@ -11,10 +11,14 @@ and are dropped. Tokens of all attempts of one decode step travel in one Step fr
 | CANCEL | gateway | `handle:u32` |
 | ACK | worker | `handle:u32`, sent on receipt and before any work |
 | REFUSE | worker | `handle:u32` + MessagePack `Refuse`; the attempt is over |
-| STEP | worker | load (16 bytes) + rows `handle:u32 choice:u16 finish:u16 index:u32 token:u32` |
+| STEP | worker | load (24 bytes) + rows `handle:u32 choice:u16 finish:u16 index:u32 token:u32` |
 | LOGPROBS | worker | MessagePack list of `(handle, choice, index, chosen, [(token, logprob)…])`; comes before its STEP |
-| BEAT | worker | load (16 bytes); only when nothing else was sent for a while |
+| BEAT | worker | load (24 bytes); only when nothing else was sent for a while |
 | DRAIN | worker | empty: takes no new attempts, finishes those it has |
+| ATTACH | gateway | `handle:u32` + MessagePack `Attach`: send the kept answer of a call from its beginning, and go on |
+| DETACH | gateway | `handle:u32`: this listener goes, a kept answer goes on; the same as CANCEL where nothing is kept |
+
+A load is `running:u32 waiting:u32 tokens:u32 seen:u32 steps:u32 cpu:u8 memory:u8 gpu:u8` and a byte of nothing.
 
 In a STEP row with `finish == 0`, `token` is output number `index` of that choice. With `finish != 0` the choice is complete
 after `index` tokens and `token` is unused: the end-of-generation token itself is never sent.
@@ -29,15 +33,15 @@ import msgspec
 
 from cordee.domain.replica import Load
 
-PROTOCOL = 1
+PROTOCOL = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # a prompt of a few million tokens; beyond it the peer is not one of ours
 
-HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN = range(1, 10)
-KINDS = frozenset(range(1, 10))
+HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN, ATTACH, DETACH = range(1, 12)
+KINDS = frozenset(range(1, 12))
 
 _HEAD = Layout("<IB")
 _HANDLE = Layout("<I")
-_LOAD = Layout("<IIII")
+_LOAD = Layout("<IIIIIBBBx")
 ROW = Layout("<IHHII")
 HEAD_BYTES = _HEAD.size
 
@@ -72,7 +76,8 @@ class GatewayHello(msgspec.Struct, frozen=True):
 
 class Submit(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt. `prompt` and `outputs[i]` are little-endian u32 token ids; `outputs[i]` is what choice `choices[i]` has
-    emitted so far (empty at the first attempt). `remaining_s`: what is left of the call's total deadline."""
+    emitted so far (empty at the first attempt). `remaining_s`: what is left of the call's total deadline. `keep`: the id under
+    which the answer is kept for whoever attaches to it, "" for one that ends with its connection."""
 
     call: str
     attempt: int
@@ -95,15 +100,27 @@ class Submit(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: int | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
+    keep: str = ""
 
 
-class Refuse(msgspec.Struct, frozen=True):
-    """Why an attempt is over. `busy`: nothing was computed and another worker may take it; else the work itself was at
-    fault (`message` says how) and no worker should be asked again."""
+class Attach(msgspec.Struct, frozen=True):
+    """Who wants to hear the kept answer of `call` from its beginning: only its own tenant may, and only all of its `choices`
+    together, numbered from 0."""
+
+    call: str
+    tenant: str
+    choices: int
+
+
+class Refuse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt is over. `busy`: nothing was computed and another worker may take it. `gone`: the answer that was asked
+    for is not kept here, the work itself may be done anywhere. Neither: the work itself was at fault (`message` says how) and
+    no worker should be asked again."""
 
     busy: bool
     message: str
     retry_after_s: float | None = None
+    gone: bool = False
 
 
 LogprobRow = tuple[int, int, int, float, list[tuple[int, float]]]
@@ -112,6 +129,7 @@ _encoder = msgspec.msgpack.Encoder()
 _worker_hello = msgspec.msgpack.Decoder(WorkerHello)
 _gateway_hello = msgspec.msgpack.Decoder(GatewayHello)
 _submit = msgspec.msgpack.Decoder(Submit)
+_attach = msgspec.msgpack.Decoder(Attach)
 _refuse = msgspec.msgpack.Decoder(Refuse)
 _logprobs = msgspec.msgpack.Decoder(list[LogprobRow])
 
@@ -128,8 +146,16 @@ def submit(handle: int, body: Submit) -> bytes:
     return frame(SUBMIT, _HANDLE.pack(handle) + _encoder.encode(body))
 
 
+def attach(handle: int, body: Attach) -> bytes:
+    return frame(ATTACH, _HANDLE.pack(handle) + _encoder.encode(body))
+
+
 def cancel(handle: int) -> bytes:
     return frame(CANCEL, _HANDLE.pack(handle))
+
+
+def detach(handle: int) -> bytes:
+    return frame(DETACH, _HANDLE.pack(handle))
 
 
 def ack(handle: int) -> bytes:
@@ -142,11 +168,11 @@ def refuse(handle: int, body: Refuse) -> bytes:
 
 def step(load: Load, rows: bytes) -> bytes:
     """`rows` is a concatenation of ROW.pack(handle, choice, finish, index, token)."""
-    return frame(STEP, _LOAD.pack(load.running, load.waiting, load.tokens, load.seen) + rows)
+    return frame(STEP, _packed(load) + rows)
 
 
 def beat(load: Load) -> bytes:
-    return frame(BEAT, _LOAD.pack(load.running, load.waiting, load.tokens, load.seen))
+    return frame(BEAT, _packed(load))
 
 
 def logprobs(rows: list[LogprobRow]) -> bytes:
@@ -157,8 +183,13 @@ def drain() -> bytes:
     return frame(DRAIN)
 
 
+def _packed(load: Load) -> bytes:
+    return _LOAD.pack(load.running, load.waiting, load.tokens, load.seen, load.steps, load.cpu, load.memory, load.gpu)
+
+
 def read_load(payload: memoryview | bytes) -> Load:
-    return Load(*_LOAD.unpack_from(payload))
+    running, waiting, tokens, seen, steps, cpu, memory, gpu = _LOAD.unpack_from(payload)
+    return Load(running, waiting, tokens, seen, cpu, memory, gpu, steps)
 
 
 def read_rows(payload: memoryview | bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -181,6 +212,10 @@ def read_gateway_hello(payload: memoryview | bytes) -> GatewayHello:
 
 def read_submit(payload: memoryview | bytes) -> Submit:
     return _submit.decode(payload[_HANDLE.size :])
+
+
+def read_attach(payload: memoryview | bytes) -> Attach:
+    return _attach.decode(payload[_HANDLE.size :])
 
 
 def read_refuse(payload: memoryview | bytes) -> Refuse:

@@ -18,18 +18,31 @@ BUSY_HOPS_MAX = 2  # a refusal before work may be passed on this often, then the
 
 @dataclass(frozen=True, slots=True)
 class AttemptRules:
+    """How often a call is tried, and how. `journal_bytes_max`: of what left of a forwarded answer is remembered up to this much,
+    to go on from. `first_token_s` and `between_tokens_s`: the silence after which one attempt is given up while its call may
+    go on elsewhere; 0: never. A server that is busy is left alone for as long as it asks, at most `rest_s_max`, or for `rest_s`
+    where it does not say."""
+
     attempts_max: int = 3
     continuations_max: int = 8
+    journal_bytes_max: int = 256 * 1024
+    first_token_s: float = 0.0
+    between_tokens_s: float = 0.0
+    rest_s: float = 1.0
+    rest_s_max: float = 300.0
 
 
 @record
 class Ended:
-    """How the attempt ended. `busy`: refused before work. `ran`: it may have worked. `fault`: the work itself is wrong."""
+    """How the attempt ended. `busy`: refused before work. `ran`: it may have worked. `fault`: the work itself is wrong.
+    `silent`: we gave it up. `crash`: the replica's process ended with this many attempts of ours in it; 0: it did not."""
 
     cause: str
     busy: bool = False
     ran: bool = True
     fault: bool = False
+    silent: bool = False
+    crash: int = 0
 
 
 @record
@@ -42,24 +55,29 @@ class Again:
 
 @record
 class Stop:
-    """The call fails."""
+    """The call fails. `fault`: by what it asks for; no other replica or model would answer it."""
 
     why: Why
     message: str
+    fault: bool = False
 
 
-def after(ended: Ended, kind: ReplicaKind, *, started: bool, attempts: int, rules: AttemptRules) -> Again | Stop:
-    """`started`: something has left for the client; `attempts`: how many there were, this one included."""
+def after(
+    ended: Ended, kind: ReplicaKind, *, started: bool, attempts: int, rules: AttemptRules, continues: bool = False
+) -> Again | Stop:
+    """`started`: something has left for the client. `attempts`: how many ended like this one, busy or broken, this one included:
+    to be refused before work costs no attempt. `continues`: what left of a forwarded answer is known, and a server of the pool
+    can go on from it."""
     if ended.fault:
-        return Stop(Why.REPLICA, ended.cause)
+        return Stop(Why.REPLICA, ended.cause, fault=True)
     if ended.busy:
         return Again(elsewhere=attempts <= BUSY_HOPS_MAX, charged=False)
     if kind is ReplicaKind.LINK:
         if attempts > rules.continuations_max:
             return Stop(Why.ATTEMPTS, f"{attempts} workers in a row broke off ({ended.cause}); see the workers' logs")
         return Again(elsewhere=True, charged=False)
-    if started:
+    if started and not continues:
         return Stop(Why.REPLICA, f"the upstream server broke off in the middle of its answer: {ended.cause}")
     if attempts >= rules.attempts_max:
         return Stop(Why.ATTEMPTS, f"{attempts} attempts failed, the last one with: {ended.cause}")
-    return Again(elsewhere=True, charged=ended.ran)
+    return Again(elsewhere=True, charged=ended.ran and not started)

@@ -1,152 +1,274 @@
 """Decides which replica of a pool is asked: filter → score → pick.
 
-The score is load over capacity in tokens: what the replica reported last, plus what this gateway has sent it since. With
-one gateway the exact minimum is best; with several, everybody's exact minimum over slightly old reports is the same
-replica, so the better of two random ones is taken (Mitzenmacher, The Power of Two Choices, 2001; How Useful Is Old
-Information?, 2000).
+This file is the filter: it knows who may be asked at all, and keeps it ready, so that a decision looks at nobody in vain. Replicas
+that are away, that rest, or whose breaker is open do not stand among the candidates; of those that look broken at most a share is
+left out, because it is more likely that we are wrong than that most of them are. Scoring and picking are the strategies' business.
+
+Facts only mark a replica as changed; what follows from that, and from time passing, is settled when the next decision is due.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import count, islice
+from typing import TYPE_CHECKING, assert_never
 
-from cordee.domain.record import record
-from cordee.domain.replica import Capacity, Load, ReplicaKind
-from cordee.policy.breaker import Breaker
+from cordee.domain.replica import ReplicaKind
+from cordee.policy.affinity import PrefixAffinity
+from cordee.policy.candidates import LOOKS_MAX, SCAN_MAX, Candidates
+from cordee.policy.fit import fits, suits
+from cordee.policy.geo import Geo
+from cordee.policy.health import Health
+from cordee.policy.least import LeastConnections, LeastLoad
+from cordee.policy.outlier import OutlierRules
+from cordee.policy.replica import Replica, Size, Want
+from cordee.policy.strategy import EVERYONE, Picker, RouteRules, Strategy
+from cordee.policy.turns import RoundRobin, Weighted
 
 if TYPE_CHECKING:
     from random import Random
 
-SCAN_MAX = 16  # replicas looked at one by one; above it two random candidates decide, so a decision costs the same
+__all__ = ["SCAN_MAX", "OutlierRules", "Replica", "RouteRules", "Router", "Size", "Strategy", "Want"]
+
+AT_ONCE = float("-inf")
 
 
-@record
-class Size:
-    """What a call will occupy."""
-
-    sequences: int
-    tokens: int
-
-
-@record
-class Want:
-    """What a call asks of the replica that is to serve it.
-
-    `size` must fit unless `anyway` (a call that was accepted goes on wherever it can). `avoid`: rather not this one; `never`:
-    not these; `prefer`: this one if it can be asked at all, it has the answer so far. `fingerprint`: only equals of it;
-    `continues`: only one that can go on from text that has left. `affinity`: calls of one value share the beginning of their
-    prompts (0: unknown). `region`: where the caller is.
-    """
-
-    size: Size
-    anyway: bool = False
-    avoid: str = ""
-    never: frozenset[str] = frozenset()
-    prefer: str = ""
-    fingerprint: str = ""
-    continues: bool = False
-    affinity: int = 0
-    region: str = ""
-
-
-class Replica:
-    """One replica as this gateway sees it. `used` sequences and `tokens` are what is known to be there now: the last report
-    and what was sent since, or, where nothing is reported, what this gateway has there. Facts keep them; decisions read."""
+class Router:
+    """The replicas of one pool. `replicas` is its roll: who joins is appended to it, who leaves goes through `leave`."""
 
     __slots__ = (
-        "_unseen", "breaker", "capacity", "exact", "fingerprint", "id", "kind", "mine", "ready", "sent", "tokens", "used",
+        "_by_id", "_due_s", "_excluded", "_groups", "_health", "_order", "_picker", "_present", "_probes", "_read", "_rules",
+        "_shut", "_told", "_turned", "_wakings", "replicas",
     )  # fmt: skip
 
-    def __init__(
-        self, id: str, kind: ReplicaKind, capacity: Capacity, fingerprint: str, breaker: Breaker, *, exact: bool = False
-    ) -> None:
-        self.id = id
-        self.kind = kind
-        self.capacity = capacity
-        self.fingerprint = fingerprint
-        self.breaker = breaker
-        self.exact = exact
-        self.ready = False
-        self.mine = 0
-        self.used = 0
-        self.tokens = 0
-        self.sent = 0
-        self._unseen: deque[Size] = deque()
+    def __init__(self, rules: RouteRules | None = None, outliers: OutlierRules | None = None) -> None:
+        self._rules = rules or RouteRules()
+        self.replicas: list[Replica] = []
+        self._picker = picker(self._rules)
+        self._groups: dict[str, Candidates] = {EVERYONE: Candidates()}
+        self._health = Health(self._rules, outliers or OutlierRules())
+        self._read = 0  # how long the roll was when it was read last
+        self._by_id: dict[str, Replica] = {}
+        self._told: dict[Replica, Callable[[], None]] = {}  # what its breaker calls
+        self._present: dict[Replica, None] = {}  # those that are ready
+        self._shut: dict[Replica, None] = {}  # those of them that look broken, the longest first
+        self._excluded: set[Replica] = set()  # those of them that are left out
+        self._probes: dict[Replica, None] = {}  # those of them that may be tried again
+        self._turned: dict[Replica, None] = {}  # those about which something changed
+        self._wakings: list[tuple[float, int, Replica]] = []  # when to look at one again
+        self._order = count()
+        self._due_s = AT_ONCE
 
-    def began(self, size: Size) -> None:
-        """A call of this gateway takes a seat here."""
-        self.mine += size.sequences
-        self.used += size.sequences
-        self.tokens += size.tokens
-        if self.kind is ReplicaKind.LINK:
-            self.sent += 1
-            self._unseen.append(size)
+    def ask(self, now: float, rng: Random, want: Want, *, alone: bool = True) -> Replica | None:
+        """The replica to ask, or None when none can take it. `alone`: no other gateway shares these replicas."""
+        if now >= self._due_s or len(self.replicas) != self._read:
+            self._settle(now)
+        if self._probes or want.prefer:
+            found = self._first(now, want)
+            if found is not None:
+                return found
+        found = self._picker.pick(rng, self._groups, want, alone=alone)
+        if found is None and want.avoid:  # the one that just failed is better than none, if it is ready again
+            return self.ask(now, rng, replace(want, avoid=""), alone=alone)
+        if found is None and 2 * len(self._shut) > len(
+            self._present
+        ):  # more likely we are wrong than all of them are broken
+            able = [replica for replica in islice(self._shut, LOOKS_MAX) if fits(replica, want)]
+            return min(able, key=lambda replica: replica.score, default=None)
+        return found
 
-    def left(self, size: Size) -> None:
-        """It gives the seat back. A replica that reports will say soon what that means; until then it counts as free."""
-        self.mine -= size.sequences
-        self.used = used if (used := self.used - size.sequences) > 0 else 0
-        self.tokens = tokens if (tokens := self.tokens - size.tokens) > 0 else 0
-
-    def reported(self, load: Load) -> None:
-        """The replica's own word: it covers the first `load.seen` calls of this connection."""
-        unseen = self._unseen
-        while unseen and self.sent - len(unseen) < load.seen:
-            unseen.popleft()
-        self.used = load.running + load.waiting
-        self.tokens = load.tokens
-        for size in unseen:
-            self.used += size.sequences
-            self.tokens += size.tokens
-
-    def reconnected(self) -> None:
-        """A new connection counts from zero."""
-        self.sent = 0
-        self._unseen.clear()
-        self.used = self.tokens = 0
+    def leave(self, replica: Replica) -> None:
+        """It is no longer of this pool."""
+        self.replicas.remove(replica)
+        self._read_roll()
 
     @property
-    def score(self) -> float:
-        return self.tokens / self.capacity.tokens
+    def prefix_tokens(self) -> int:
+        """How much of the beginning of a prompt the strategy wants to know; 0: nothing."""
+        return self._rules.affinity_tokens if self._rules.strategy is Strategy.PREFIX_AFFINITY else 0
 
+    def follow(self, rules: RouteRules, outliers: OutlierRules) -> None:
+        """By these from now on; another strategy starts without knowing what the one before knew."""
+        self._rules = rules
+        self._health.follow(rules, outliers)
+        self._picker = picker(rules)
+        self._groups = {EVERYONE: Candidates()}
+        for replica in self._by_id.values():
+            self._crowd(replica)
+            replica.group, replica.is_full = None, False
+            self._picker.joined(replica)
+            self._mark(replica)
 
-def pick(now: float, rng: Random, replicas: Sequence[Replica], want: Want, *, alone: bool = True) -> Replica | None:
-    """The replica to ask, or None when none has room. `alone`: no other gateway shares these replicas."""
-    count = len(replicas)
-    if count > SCAN_MAX:
-        for _ in range(TRIES):
-            sample: Sequence[Replica] = (replicas[int(rng.random() * count)], replicas[int(rng.random() * count)])
-            best = _least(now, rng, sample, want)
-            if best is not None:
-                return best
-    elif not alone and count > 2:  # of exactly two, both candidates are always looked at
-        sample = tuple(rng.sample(replicas, 2))
-        best = _least(now, rng, sample, want)
-        if best is not None:
-            return best
-    return _least(now, rng, replicas, want)
+    def half_open(self, now: float) -> list[Replica]:
+        """Those that a synthetic call should go to now: their breaker is open, its pause is over, and nothing is out yet."""
+        return [replica for replica in self._shut if replica.breaker.wants_probe(now)]
 
+    def is_shut(self, replica: Replica) -> bool:
+        """It is left out, by its breaker or as an outlier."""
+        return replica in self._excluded
 
-TRIES = 4  # pairs drawn before all are looked at
+    def weight(self, replica: Replica) -> float:
+        """Its share of its full weight: 0 while it is left out."""
+        return 0.0 if replica in self._excluded else replica.health
 
-
-def _least(now: float, rng: Random, replicas: Sequence[Replica], want: Want) -> Replica | None:
-    sequences, anyway, avoid, fingerprint = want.size.sequences, want.anyway, want.avoid, want.fingerprint
-    best: Replica | None = None
-    best_score = 0.0
-    for replica in replicas:
-        capacity = replica.capacity
+    def _first(self, now: float, want: Want) -> Replica | None:
+        """Who goes before every score: the one that has the answer already, then one that wants a probe."""
+        preferred = self._by_id.get(want.prefer)
         if (
-            not replica.ready
-            or (not anyway and replica.used + sequences > capacity.sequences)
-            or not (replica.breaker.is_closed or replica.breaker.ask(now))
-            or replica.id == avoid
-            or (fingerprint and replica.fingerprint != fingerprint)
+            preferred is not None
+            and preferred.ready
+            and preferred.id != want.avoid
+            and suits(preferred, want)
+            and preferred.breaker.ask(now)
         ):
-            continue
-        score = replica.tokens / capacity.tokens
-        if best is None or score < best_score or (score == best_score and rng.random() < 0.5):
-            best, best_score = replica, score
-    return best
+            return preferred
+        if want.anyway:  # what has begun is no probe
+            return None
+        for replica in list(islice(self._probes, SCAN_MAX)):
+            if not replica.breaker.ask(now):
+                del self._probes[replica]  # its probe is out; the end of that brings it back
+            elif fits(replica, want):
+                del self._probes[replica]
+                return replica
+        return None
+
+    # -- what changed
+
+    def _mark(self, replica: Replica) -> None:
+        self._turned[replica] = None
+        self._due_s = AT_ONCE
+
+    def _settle(self, now: float) -> None:
+        if len(self.replicas) != self._read:
+            self._read_roll()
+        while self._wakings and self._wakings[0][0] <= now:
+            self._turned[heapq.heappop(self._wakings)[2]] = None
+        for replica in self._health.over(now):
+            self._turned[replica] = None
+        turned, self._turned = self._turned, {}
+        for replica in turned:
+            if self._by_id.get(replica.id) is replica:
+                self._place(now, replica)
+        if turned:
+            self._exclude(now)
+        room = int(self._rules.shut_share_max * len(self._present)) - len(self._shut)
+        for replica in self._health.step(now, self.replicas, len(self._present) - len(self._excluded), room):
+            self._place(now, replica)
+            self._exclude(now)
+        self._due_s = min(self._health.due_s, self._wakings[0][0] if self._wakings else float("inf"))
+
+    def _read_roll(self) -> None:
+        on_roll = {replica.id: replica for replica in self.replicas}
+        for id, replica in list(self._by_id.items()):
+            if on_roll.get(id) is not replica:
+                self._strike(replica)
+        for id, replica in on_roll.items():
+            if id not in self._by_id:
+                self._by_id[id] = replica
+                replica.watcher = self._mark
+                self._crowd(replica)
+                told = self._told[replica] = partial(self._mark, replica)
+                replica.breaker.watchers.append(told)
+                self._picker.joined(replica)
+                self._mark(replica)
+        self._read = len(self.replicas)
+
+    def _crowd(self, replica: Replica) -> None:
+        """Only of one that reports is it known what the others have there."""
+        replica.crowd = self._rules.gateways if replica.kind is ReplicaKind.LINK else 1
+
+    def _strike(self, replica: Replica) -> None:
+        del self._by_id[replica.id]
+        replica.watcher = None
+        replica.breaker.watchers.remove(self._told.pop(replica))
+        self._picker.left(replica)
+        self._health.gone(replica)
+        for known in (self._present, self._shut, self._probes, self._turned):
+            known.pop(replica, None)
+        self._excluded.discard(replica)
+        if replica.group is not None:
+            replica.group.remove(replica)
+        self._due_s = AT_ONCE
+
+    def _place(self, now: float, replica: Replica) -> None:
+        """Where it stands, from what is known of it now."""
+        breaker, was_shut = replica.breaker, replica in self._shut
+        if not replica.ready:
+            if replica in self._present:
+                del self._present[replica]
+                self._health.went(now, replica)
+            self._shut.pop(replica, None)
+            self._probes.pop(replica, None)
+            self._excluded.discard(replica)
+        else:
+            if replica not in self._present:
+                self._present[replica] = None
+                self._health.came(now, replica, alone=len(self._present) == 1)
+            if replica.is_ejected or not breaker.is_closed:
+                self._shut[replica] = None
+            elif was_shut:
+                del self._shut[replica]
+                self._excluded.discard(replica)
+                self._health.recovered(now, replica)
+            self._time(now, replica)
+        self._stand(now, replica)
+
+    def _time(self, now: float, replica: Replica) -> None:
+        """When to look at it again."""
+        self._probes.pop(replica, None)
+        breaker = replica.breaker
+        if not breaker.is_closed and not breaker.probing:
+            if breaker.ask(now):
+                self._probes[replica] = None
+            else:
+                self._wake(breaker.callers_from_s, replica)
+        if replica.rests_until_s > now:
+            self._wake(replica.rests_until_s, replica)
+
+    def _wake(self, at_s: float, replica: Replica) -> None:
+        heapq.heappush(self._wakings, (at_s, next(self._order), replica))
+
+    def _exclude(self, now: float) -> None:
+        """Of those that look broken, the first so many are left out; the others stay, as a last resort."""
+        allowed = int(self._rules.shut_share_max * len(self._present))
+        excluded = set(islice(self._shut, allowed))
+        changed = [replica for replica in self._shut if (replica in excluded) != (replica in self._excluded)]
+        self._excluded = excluded
+        for replica in changed:
+            self._stand(now, replica)
+        for replica in self._shut:
+            if replica.is_last is not (replica not in excluded):
+                replica.is_last = replica not in excluded
+                replica.weigh()
+
+    def _stand(self, now: float, replica: Replica) -> None:
+        may_be_asked = replica.ready and replica not in self._excluded and replica.rests_until_s <= now
+        if may_be_asked and replica.group is None:
+            name = self._picker.group_of(replica)
+            if name not in self._groups:
+                self._groups[name] = Candidates()
+            self._groups[name].add(replica)
+        elif not may_be_asked and replica.group is not None:
+            replica.group.remove(replica)
+
+
+def picker(rules: RouteRules) -> Picker:
+    """A strategy at work."""
+    match rules.strategy:
+        case Strategy.LEAST_LOAD:
+            return LeastLoad()
+        case Strategy.ROUND_ROBIN:
+            return RoundRobin()
+        case Strategy.LEAST_CONNECTIONS:
+            return LeastConnections()
+        case Strategy.WEIGHTED:
+            return Weighted()
+        case Strategy.GEO:
+            return Geo(rules)
+        case Strategy.PREFIX_AFFINITY:
+            return PrefixAffinity(rules)
+        case _:
+            assert_never(rules.strategy)

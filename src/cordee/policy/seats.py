@@ -1,70 +1,73 @@
-"""Decides who may occupy capacity in a pool, and when: calls wait in one bounded queue per pool, by priority, then by the
-time they must have started, then by arrival; the replica is chosen when a seat is free, on fresh load.
+"""Decides who may occupy capacity in a pool, and when: calls wait in one bounded queue per pool (policy.line says in which
+order); the replica is chosen when a seat is free, on fresh load.
 
-A refusal is cheap and early: a full queue, or a wait that cannot end in time at the measured drain rate, is refused at
-once with the time after which asking again makes sense.
+A refusal is cheap and early. The queue is bounded by time: what waits before a newcomer, in tokens, over the rate at which
+tokens of seats are given back says how long it would wait, and whoever cannot start in time is told at once when asking again
+makes sense. A queue is no fault in itself: a burst makes one, and so do clients who each wait for their answer before they
+send the next call; both are served best by letting them wait. But when window after window more is asked for than is given back,
+waiting helps nobody: then newcomers may only wait for a short time, so that everybody's wait is short while the replicas are as
+busy as before (CoDel's distinction of good queues from bad ones, Nichols and Jacobson, 2012, made at the entry, where refusing
+is cheapest).
+
+The queue is bounded in number too. A tenant may fill it only in proportion to the room that is left, so one that floods always
+leaves some for the others (dynamic thresholds, Choudhury and Hahne, 1998), and lower classes leave some for higher ones.
 """
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cordee.domain.call import Priority
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.record import record
-from cordee.policy.route import Replica, Size, Want, pick
+from cordee.policy.drain import Demand, Drain
+from cordee.policy.line import CLASSES, Line, Ticket
+from cordee.policy.route import Replica, Router
 
 if TYPE_CHECKING:
     from random import Random
 
-DRAIN_WEIGHT = 0.1  # of one departure in the running mean gap between departures
 RETRY_AFTER_S_MAX = 60.0
-FORGET_MIN = 256  # entries of calls that have gone, not worth a sweep
 JITTER = 0.25  # ± share of Retry-After, so that those refused together do not come back together
+TENANT_ROOM = 8  # a tenant may have this many times as many calls waiting as there are places left
+CLASS_ROOM = (1.0, 0.95, 0.8)  # of the places, by class: what batch calls may fill, interactive ones still find room in
 
 
 @dataclass(frozen=True, slots=True)
 class SeatRules:
-    """`waiting_max` calls wait at most `wait_s_max` seconds; `gateways` share the replicas."""
+    """`waiting_max` calls wait at most `wait_s_max` seconds; `gateways` share the replicas. After `ageing_s` a call moves up one
+    class. While more is asked for than given back, over windows of `window_s`, only those get in who would wait less than
+    `overload_wait_s`. The service of a token written is `output_weight` times that of one read. Up to `tenants_max` idle tenants
+    are remembered."""
 
     wait_s_max: float = 30.0
     waiting_max: int = 4096
     gateways: int = 1
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """A call that wants a seat. Times are on the clock of `now`.
-
-    `accepted`: the call already had a seat (it goes on after a fault): it goes first and is never refused for lack of room.
-    """
-
-    call_id: str
-    priority: Priority
-    want: Want
-    start_by_s: float
-    tenant: str = ""
-    accepted: bool = False
-
-    @property
-    def size(self) -> Size:
-        return self.want.size
+    ageing_s: float = 20.0
+    window_s: float = 2.0
+    overload_wait_s: float = 1.0
+    output_weight: float = 2.0
+    tenants_max: int = 4096
 
 
 @record
 class Seated:
-    """The seat is taken on `replica` from now on; whoever holds it calls `replica.left(size)` once."""
+    """The seat is taken on `replica` from now on; whoever holds it calls `replica.left(size)` once. `number` is what the
+    replica's breaker gave this attempt: how it ends is reported under it."""
 
     replica: Replica
+    number: int = 0
 
 
 @record
 class Queued:
-    """`position` counts those in front."""
+    """`position` counts those in front at most, `wait_s` is how long that takes at the measured rate, 0 while none was
+    measured."""
 
     position: int
+    wait_s: float = 0.0
 
 
 @record
@@ -78,60 +81,76 @@ class Granted:
 class Seats:
     """The seats of one pool."""
 
-    __slots__ = ("_arrivals", "_gap_s", "_left_s", "_queue", "_waiting", "model", "replicas", "rules")
+    __slots__ = (
+        "_accepted", "_demand", "_drain", "_line", "clouds", "model", "replicas", "router", "rules", "turns",
+    )  # fmt: skip
 
-    def __init__(self, model: str, rules: SeatRules) -> None:
+    def __init__(self, model: str, rules: SeatRules, router: Router | None = None) -> None:
         self.model = model
         self.rules = rules
-        self.replicas: list[Replica] = []
-        self._queue: list[tuple[int, float, int, Ticket]] = []
-        self._waiting: set[Ticket] = set()
-        self._arrivals = 0
-        self._gap_s: float | None = None
-        self._left_s: float | None = None
+        self.router = router or Router()
+        self.replicas = self.router.replicas
+        self.clouds: list[Replica] = []  # in order of preference; only flow.pool's gate sends anybody there
+        self.turns = 0  # given to those who waited
+        self._line = Line(rules.tenants_max)
+        self._accepted: dict[Ticket, None] = {}  # those who had a seat and lost it, in order of arrival
+        self._drain = Drain()
+        self._demand = Demand()
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._line.waiting + len(self._accepted)
 
     def ask(self, now: float, rng: Random, ticket: Ticket) -> Seated | Queued | Refusal:
-        if not self._waiting or ticket.accepted:
-            replica = self._pick(now, rng, ticket)
-            if replica is not None:
-                return Seated(replica)
-        if not ticket.accepted:
-            if len(self._waiting) >= self.rules.waiting_max:
-                return self._refusal(rng, Why.QUEUE_FULL, f"{len(self._waiting)} calls are already waiting")
-            wait_s = self.expected_wait_s()
-            if now + wait_s > ticket.start_by_s:
-                return self._refusal(rng, Why.QUEUE_FULL, f"the expected wait of {wait_s:.0f} s is too long")
-        position = len(self._waiting)
-        self._arrivals += 1
-        heapq.heappush(self._queue, (rank(ticket), ticket.start_by_s, self._arrivals, ticket))
-        self._waiting.add(ticket)
-        return Queued(position)
+        if ticket.accepted:
+            return self._ask_again(now, rng, ticket)
+        line = self._line
+        if (not line.waiting and not self._accepted and ticket.priority < line.held_from) or self._is_first(ticket):
+            seated = self._pick(now, rng, ticket)
+            if seated is not None:
+                return seated
+        tokens, position = line.before(ticket) if line.waiting else (0, 0)
+        wait_s = self._drain.seconds(now, tokens + ticket.size.tokens) if self.waiting else 0.0
+        self._demand.asked(now, self.rules.window_s)
+        why = self._full(now, ticket, wait_s)
+        if why:
+            return self._refusal(rng, Why.QUEUE_FULL, why, wait_s, position)
+        if not self.waiting:
+            self._drain.begins(now)
+        line.push(now, ticket)
+        return Queued(position + len(self._accepted), wait_s)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """The call has gone; its ticket is skipped when its turn comes."""
-        self._waiting.discard(ticket)
-        self._forget()
+        """The call has gone. Idempotent."""
+        if not self._line.discard(ticket):
+            self._accepted.pop(ticket, None)
 
-    def departed(self, now: float) -> None:
-        """A seat was given back."""
-        if self._left_s is not None and self._waiting:
-            gap = now - self._left_s
-            self._gap_s = gap if self._gap_s is None else self._gap_s + DRAIN_WEIGHT * (gap - self._gap_s)
-        self._left_s = now
+    def departed(self, now: float, tokens: int) -> None:
+        """A seat of so many tokens was given back while others wait."""
+        if self.waiting:
+            self._drain.note(now, tokens)
+            self._demand.given += 1
+
+    def settled(self, ticket: Ticket, tokens_in: int, tokens_out: int) -> None:
+        """A call whose tenant was charged for its turn (`ticket.charged`) has ended, and this is what it was."""
+        self._line.correct(ticket, tokens_in + self.rules.output_weight * tokens_out)
+        ticket.charged = 0
+
+    def hold(self, priority: Priority | None) -> None:
+        """Calls of this class and below get no turns from now on; None: everybody does."""
+        self._line.held_from = CLASSES if priority is None else int(priority)
 
     def overdue(self, now: float, rng: Random) -> list[Granted]:
         """Refusals for those whose time to start is over."""
-        late = [ticket for ticket in self._waiting if now >= ticket.start_by_s]
         refused = []
-        for ticket in late:
-            self._waiting.discard(ticket)
-            why = Why.DEADLINE if ticket.accepted else Why.QUEUE_TIMEOUT
-            refused.append(Granted(ticket, self._refusal(rng, why, "no seat became free in time")))
-        self._forget()
+        for ticket in self._line.late(now):
+            wait_s = self.expected_wait_s(now)
+            refused.append(
+                Granted(ticket, self._refusal(rng, Why.QUEUE_TIMEOUT, "no seat became free in time", wait_s))
+            )
+        for ticket in [one for one in self._accepted if now >= one.start_by_s]:
+            del self._accepted[ticket]
+            refused.append(Granted(ticket, self._refusal(rng, Why.DEADLINE, "no seat became free in time", 0.0)))
         return refused
 
     def due(self, now: float, rng: Random) -> list[Granted]:
@@ -139,63 +158,77 @@ class Seats:
         not starve large ones. An accepted call does not wait for room but for a replica that may continue it: nobody else
         has to wait for that too."""
         granted: list[Granted] = []
-        stuck: list[tuple[int, float, int, Ticket]] = []
-        while self._queue:
-            ticket = self._queue[0][3]
-            if ticket in self._waiting:
-                replica = self._pick(now, rng, ticket)
-                if replica is not None:
-                    self._waiting.discard(ticket)
-                    granted.append(Granted(ticket, Seated(replica)))
-                elif ticket.accepted:
-                    stuck.append(self._queue[0])
-                else:
-                    break
-            heapq.heappop(self._queue)
-        for entry in stuck:
-            heapq.heappush(self._queue, entry)
+        if self._accepted:
+            for ticket in list(self._accepted):
+                seated = self._pick(now, rng, ticket)
+                if seated is not None:
+                    del self._accepted[ticket]
+                    granted.append(Granted(ticket, seated))
+        line = self._line
+        while line.waiting:
+            head = line.head(now, self.rules.ageing_s)
+            if head is None:
+                break
+            seated = self._pick(now, rng, head)
+            if seated is None:
+                break
+            line.take(head)
+            self.turns += 1
+            granted.append(Granted(head, seated))
+        if not line.waiting:
+            self._demand.rest()
         return granted
 
-    def expected_wait_s(self) -> float:
-        """How long a call that joins now would wait, from the measured drain rate; 0 while none was measured."""
-        return (self._gap_s or 0.0) * (len(self._waiting) + 1) if self._waiting else 0.0
+    def expected_wait_s(self, now: float, priority: Priority = Priority.STANDARD) -> float:
+        """How long the whole line of this class and those above it takes at the measured rate; 0 while none was measured."""
+        return self._drain.seconds(now, self._line.tokens_to(priority))
 
-    def _forget(self) -> None:
-        """Drop those who left the queue before their turn, once they are the most of it: it stays as short as its waiters."""
-        if len(self._queue) > FORGET_MIN + 2 * len(self._waiting):
-            self._queue = [entry for entry in self._queue if entry[3] in self._waiting]
-            heapq.heapify(self._queue)
+    # -- inside
 
-    def _pick(self, now: float, rng: Random, ticket: Ticket) -> Replica | None:
-        alone, want = self.rules.gateways <= 1, ticket.want
-        found = pick(now, rng, self.replicas, want, alone=alone)
-        if found is None and want.avoid:  # the one that just failed is better than none, if it is ready again
-            found = pick(now, rng, self.replicas, replace(want, avoid=""), alone=alone)
-        if found is None and self._mostly_open():
-            found = self._regardless(want)
-        if found is not None:  # at once, before the next in line is decided on
-            found.began(want.size)
-            if not found.breaker.is_closed:
-                found.breaker.began()
-        return found
+    def _ask_again(self, now: float, rng: Random, ticket: Ticket) -> Seated | Queued:
+        seated = self._pick(now, rng, ticket)
+        if seated is not None:
+            return seated
+        position = len(self._accepted)
+        if not self.waiting:
+            self._drain.begins(now)
+        self._accepted[ticket] = None
+        return Queued(position)
 
-    def _mostly_open(self) -> bool:
-        """More than half of the ready replicas are shut out: more likely we are wrong than all of them are."""
-        ready = [r for r in self.replicas if r.ready]
-        return bool(ready) and 2 * sum(not r.breaker.is_closed for r in ready) > len(ready)
+    def _is_first(self, ticket: Ticket) -> bool:
+        """Nobody waits who would go before it: lower classes do not hold a higher one up."""
+        priority = ticket.priority
+        return priority < self._line.held_from and not self._accepted and not self._line.tokens_to(priority)
 
-    def _regardless(self, want: Want) -> Replica | None:
-        able = [
-            r for r in self.replicas
-            if r.ready and r.id != want.avoid and (want.anyway or r.used + want.size.sequences <= r.capacity.sequences)
-            and (not want.fingerprint or r.fingerprint == want.fingerprint)
-        ]  # fmt: skip
-        return min(able, key=lambda r: r.score, default=None)
+    def _full(self, now: float, ticket: Ticket, wait_s: float) -> str:
+        """Why there is no place for it in the queue; "" if there is."""
+        rules, waiting = self.rules, self.waiting
+        sequences = ticket.size.sequences
+        if sequences > 1 and self.replicas and sequences > max(one.capacity.sequences for one in self.replicas):
+            return f"no replica answers {sequences} choices at once"  # it would hold the others up for nothing
+        places = math.ceil(rules.waiting_max * CLASS_ROOM[ticket.priority])
+        if waiting >= places:
+            return f"{waiting} calls are already waiting"
+        if self._line.waiting_of(ticket) >= TENANT_ROOM * (places - waiting):
+            return f"of {waiting} waiting calls too many are of this tenant"
+        if now + wait_s > ticket.start_by_s:
+            return f"the expected wait of {wait_s:.0f} s is too long"
+        if wait_s > rules.overload_wait_s and self._demand.is_too_much:
+            return f"more is asked for than can be answered, the wait would be {wait_s:.0f} s"
+        return ""
 
-    def _refusal(self, rng: Random, why: Why, what: str) -> Refusal:
-        after_s = min(RETRY_AFTER_S_MAX, max(1.0, self.expected_wait_s())) * (1 + JITTER * (2 * rng.random() - 1))
-        return Refusal(why, f"model {self.model!r} is at capacity: {what}", max(1.0, after_s))
+    def _pick(self, now: float, rng: Random, ticket: Ticket) -> Seated | None:
+        found = self.router.ask(now, rng, ticket.want, alone=self.rules.gateways <= 1)
+        if found is None:
+            return None
+        found.began(ticket.want.size)  # at once, before the next in line is decided on
+        breaker = found.breaker
+        return Seated(found, breaker.number if breaker.is_closed else breaker.began(now))
+
+    def _refusal(self, rng: Random, why: Why, what: str, wait_s: float, position: int | None = None) -> Refusal:
+        after_s = min(RETRY_AFTER_S_MAX, max(1.0, wait_s)) * (1 + JITTER * (2 * rng.random() - 1))
+        message = f"model {self.model!r} is at capacity: {what}"
+        return Refusal(why, message, max(1.0, after_s), position, wait_s if wait_s else None)
 
 
-def rank(ticket: Ticket) -> int:
-    return -1 if ticket.accepted else int(ticket.priority)
+__all__ = ["Granted", "Queued", "SeatRules", "Seated", "Seats", "Ticket"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
 
 from cordee.domain.call import Call
 from cordee.domain.chunk import Finish
@@ -19,6 +21,19 @@ from cordee.ports import Clock, Receiver
 
 WIRE_S = 0.0003  # one way over a unix socket
 SUSPECT_S = 0.085  # silence after which a gateway gives a worker up
+POISON = 0xDEAD  # a token of a prompt that kills whoever computes it
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds to the first token, give or take the share `jitter`, and between tokens. One first token in `slow_every` takes
+    `slow_first_s`; 0: none does."""
+
+    first_token_s: float
+    token_s: float
+    slow_every: int = 0
+    slow_first_s: float = 0.0
+    jitter: float = 0.0
 
 
 class SimAttempt:
@@ -50,14 +65,17 @@ class SimWorker:
     """Port Upstream. `slots` attempts run at once, each with a token every `token_s`."""
 
     def __init__(
-        self, clock: Clock, pool: Pool, replica: Replica, slots: int, first_token_s: float, token_s: float
-    ) -> None:
+        self, clock: Clock, pool: Pool, replica: Replica, slots: int, speed: Speed, rng: Random,
+        killed: Callable[[SimWorker], None],
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._pool = pool
         self._replica = replica
         self._slots = slots
-        self._first_token_s = first_token_s
-        self._token_s = token_s
+        self._speed = speed
+        self._rng = rng
+        self._killed = killed
+        self.started = 0
         self._known: set[SimAttempt] = set()  # what the gateway's link knows of
         self._running: list[SimAttempt] = []  # what the worker runs, whether anyone still listens or not
         self._frozen = False
@@ -74,6 +92,7 @@ class SimWorker:
         sent: Sequence[bytes] = (),
     ) -> SimAttempt:  # fmt: skip
         running = SimAttempt(call, outputs, done, receiver, self)
+        self.started += 1
         if self.is_dead:
             receiver.broken("the worker is not connected", ran=False)
             return running
@@ -91,7 +110,7 @@ class SimWorker:
         self._life += 1
         self._running.clear()
         self._held.clear()
-        self._give_up("the connection was closed")
+        self._give_up("the connection was closed", crashed=True)
 
     def freeze(self) -> None:
         """SIGSTOP: nothing comes any more, and nothing says so."""
@@ -150,7 +169,20 @@ class SimWorker:
             return
         self._running.append(attempt)
         attempt.receiver.accepted()
-        self._later(self._first_token_s, lambda: self._emit(attempt))
+        speed = self._speed
+        is_slow = speed.slow_every and self._rng.randrange(speed.slow_every) == 0
+        first_s = (
+            speed.slow_first_s if is_slow else speed.first_token_s * (1 + speed.jitter * (2 * self._rng.random() - 1))
+        )
+        assert attempt.call.work is not None
+        if POISON in attempt.call.work.prompt:
+            self._later(first_s, lambda: self._poisoned(attempt))
+        self._later(first_s, lambda: self._emit(attempt))
+
+    def _poisoned(self, attempt: SimAttempt) -> None:
+        if attempt in self._running:
+            self.die()
+            self._killed(self)
 
     def _emit(self, attempt: SimAttempt) -> None:
         if attempt not in self._running:
@@ -167,7 +199,7 @@ class SimWorker:
                     del attempt.emitted[choice]
                     attempt.receiver.finish(choice, work.max_tokens, Finish.LENGTH)
         if attempt.emitted:
-            self._later(self._token_s, lambda: self._emit(attempt))
+            self._later(self._speed.token_s, lambda: self._emit(attempt))
         elif attempt in self._running:
             self._running.remove(attempt)
             self._known.discard(attempt)
@@ -188,8 +220,9 @@ class SimWorker:
 
         self._clock.call_later(SUSPECT_S, suspect)
 
-    def _give_up(self, cause: str) -> None:
+    def _give_up(self, cause: str, *, crashed: bool = False) -> None:
         self._replica.ready = False
         known, self._known = self._known, set()
+        crash = len(known) if crashed else 0
         for attempt in sorted(known, key=lambda a: a.call.id):
-            attempt.receiver.broken(cause, ran=True)
+            attempt.receiver.broken(cause, ran=True, crash=crash)

@@ -9,11 +9,21 @@ from pathlib import Path
 import msgspec
 
 from cordee.supervisor.addresses import AddressError, socket_dir
-from cordee.supervisor.status import Status, StatusWanted, StopWanted, read_status, write
+from cordee.supervisor.status import (
+    Reloaded,
+    ReloadWanted,
+    Status,
+    StatusWanted,
+    StopWanted,
+    read_reloaded,
+    read_status,
+    write,
+)
 
 CONTROL = "control.sock"
 ANSWER_S = 5.0  # the supervisor does nothing but answer; longer is a stopped one
 READ_BYTES = 65536
+RELOAD_S = 30.0  # it checks the file, and waits a few seconds for the gateways
 
 
 class NotRunningError(Exception):
@@ -28,13 +38,20 @@ def control_path(data: Path) -> Path:
 def ask_status(data: Path) -> Status:
     """Raises NotRunningError."""
     with _connect(data) as connection:
-        return _first_answer(connection, StatusWanted(), data)
+        return read_status(_first_answer(connection, StatusWanted(), data))
+
+
+def ask_reload(data: Path) -> Reloaded:
+    """Ask for the configuration to be read anew. Raises NotRunningError."""
+    with _connect(data) as connection:
+        connection.settimeout(RELOAD_S)
+        return read_reloaded(_first_answer(connection, ReloadWanted(), data))
 
 
 def ask_stop(data: Path, wait_s: float) -> Status:
     """Ask everything to end and wait until it has; returns how it was. Raises NotRunningError, TimeoutError."""
     with _connect(data) as connection:
-        status = _first_answer(connection, StopWanted(), data)
+        status = read_status(_first_answer(connection, StopWanted(), data))
         connection.settimeout(wait_s)
         while connection.recv(READ_BYTES):
             pass
@@ -55,12 +72,14 @@ def _connect(data: Path) -> socket.socket:
     return connection
 
 
-def _first_answer(connection: socket.socket, question: StatusWanted | StopWanted, data: Path) -> Status:
+def _first_answer(connection: socket.socket, question: StatusWanted | StopWanted | ReloadWanted, data: Path) -> bytes:
     try:
         connection.sendall(write(question))
         with connection.makefile("rb") as answers:
-            return read_status(answers.readline())
+            line = answers.readline()
+        msgspec.json.decode(line)  # whole, or the supervisor went away in the middle of it
     except (OSError, msgspec.DecodeError) as error:
         raise NotRunningError(
-            f"the supervisor of {data} does not answer within {ANSWER_S:g} s ({error}); see whether it is stopped"
+            f"the supervisor of {data} does not answer within {connection.gettimeout():g} s ({error}); see whether it is stopped"
         ) from error
+    return line

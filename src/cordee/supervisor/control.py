@@ -1,4 +1,4 @@
-"""The control socket: where processes report, and where `cordee status` and `cordee down` ask.
+"""The control socket: where processes report, and where `cordee status`, `cordee reload` and `cordee down` ask.
 
 Whoever can open the socket is the owner (mode 0600 in a 0700 directory). What is not one of our messages closes that
 connection and nothing else.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +16,30 @@ from typing import assert_never
 
 import msgspec
 
-from cordee.supervisor.status import LINE_BYTES_MAX, Report, Status, StatusWanted, StopWanted, read_message, write
+from cordee.supervisor.status import (
+    LINE_BYTES_MAX,
+    Reloaded,
+    ReloadWanted,
+    Report,
+    Status,
+    StatusWanted,
+    StopWanted,
+    read_message,
+    write,
+)
 
 OWNER_ONLY_UMASK = 0o177
 
 
 @dataclass(slots=True)
 class Control:
-    """The server end. `on_report` and `status` are called for what comes in; `on_stop` begins the end, and `ended` is awaited
-    before a caller of stop is let go."""
+    """The server end. `on_report` and `status` are called for what comes in; `on_reload` is awaited for its answer; `on_stop`
+    begins the end, and `ended` is awaited before a caller of stop is let go."""
 
     path: Path
     on_report: Callable[[Report], None]
     status: Callable[[], Status]
+    on_reload: Callable[[], Awaitable[Reloaded]]
     on_stop: Callable[[], None]
     ended: asyncio.Event
     _server: asyncio.Server | None = None
@@ -64,6 +75,9 @@ class Control:
                 self.on_report(message)
             case StatusWanted():
                 writer.write(write(self.status()))
+                await writer.drain()
+            case ReloadWanted():
+                writer.write(write(await self.on_reload()))
                 await writer.drain()
             case StopWanted():
                 writer.write(write(self.status()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,51 +14,86 @@ from cordee.supervisor.addresses import Resolved
 PROBE_S = 1.0  # an edge that has not answered by then is not ready
 ANSWER_BYTES_MAX = 64 * 1024
 READY_PATH = "/readyz"
-STATS_PATH = "/stats?filter=downstream_rq_active"
+STATS_PATH = "/stats?filter=(downstream_rq_active|membership_(healthy|total))$"
+MEMBERS = re.compile(rb"^cluster\.\w+\.membership_(healthy|total): (\d+)", re.MULTILINE)
 OPEN_CALLS = re.compile(rb"^http\.(?:web|mobile)\.downstream_rq_active: (\d+)", re.MULTILINE)
 OK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeHealth:
-    """`answers`: both addresses speak HTTP. `serves`: both answered /readyz with 200, so a gateway is behind each.
-    `open_calls`: requests under way, None where the edge would not say."""
+    """`answers`: both addresses speak HTTP. `serves`: both answered /readyz with 200 and the edge finds every gateway well, so
+    that nobody is sent to a gateway of the other kind. `open_calls`: requests under way, None where the edge would not say."""
 
     answers: bool
     serves: bool
     open_calls: float | None
 
 
-async def probe_edge(web: Resolved, mobile: Resolved, admin: Path) -> EdgeHealth:
-    """Never raises for the edge's state."""
-    statuses = [await _status(address) for address in (web, mobile)]
+def unchecked() -> ssl.SSLContext:
+    """For a question about life to ourselves: whose certificate it is plays no part, and nothing is told."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def probe_edge(web: Resolved, mobile: Resolved, admin: Path, tls: ssl.SSLContext | None = None) -> EdgeHealth:
+    """`tls`: how to speak to the addresses. Never raises for the edge's state."""
+    statuses = [await _status(address.reachable, tls) for address in (web, mobile)]
     answers = all(status is not None for status in statuses)
-    open_calls = await _open_calls(admin) if answers else None
-    return EdgeHealth(answers, all(status == OK for status in statuses), open_calls)
+    stats = await _stats(admin) if answers else b""
+    return EdgeHealth(answers, all(status == OK for status in statuses) and _all_well(stats), _open_calls(stats))
 
 
-async def serves(address: Resolved) -> bool:
+async def serves(address: Resolved, tls: ssl.SSLContext | None = None) -> bool:
     """Whether a client at this address would be served now."""
-    return await _status(address) == OK
+    return await _status(address, tls) == OK
 
 
-async def _status(address: Resolved) -> int | None:
+async def _status(address: Resolved, tls: ssl.SSLContext | None) -> int | None:
     try:
         async with asyncio.timeout(PROBE_S):
-            answer = await _get(*await asyncio.open_connection(address.host, address.port), READY_PATH)
+            answer = await _get(*await asyncio.open_connection(address.host, address.port, ssl=tls), READY_PATH)
         return int(answer.split(b" ", 2)[1])
     except (OSError, ValueError, IndexError, EOFError):
         return None
 
 
-async def _open_calls(admin: Path) -> float | None:
+async def store_answers(address: str) -> bool:
+    """Whether the store at `unix:PATH` has read what it kept, and answers."""
     try:
         async with asyncio.timeout(PROBE_S):
-            answer = await _get(*await asyncio.open_unix_connection(admin), STATS_PATH)
-        counts = OPEN_CALLS.findall(answer)
-        return float(sum(map(int, counts))) if counts else None
+            reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+            try:
+                writer.write(b"PING\r\n")
+                await writer.drain()
+                return await reader.readline() == b"+PONG\r\n"
+            finally:
+                writer.close()
+    except (OSError, ValueError):
+        return False
+
+
+async def _stats(admin: Path) -> bytes:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            return await _get(*await asyncio.open_unix_connection(admin), STATS_PATH)
     except (OSError, EOFError):
-        return None
+        return b""
+
+
+def _open_calls(stats: bytes) -> float | None:
+    counts = OPEN_CALLS.findall(stats)
+    return float(sum(map(int, counts))) if counts else None
+
+
+def _all_well(stats: bytes) -> bool:
+    """As many gateways are well as there are. An edge that would not say is believed by what it answers."""
+    members = {b"healthy": 0, b"total": 0}
+    for what, count in MEMBERS.findall(stats):
+        members[what] += int(count)
+    return members[b"healthy"] == members[b"total"]
 
 
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> bytes:

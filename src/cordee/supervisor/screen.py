@@ -32,7 +32,7 @@ HEADING = Box(
 )  # a line under the headings and nothing else
 MARKS = {"ready": "●", "failed": "✗", "stopped": "○", "silent": "◌"}
 MARK_OTHER = "◐"
-ROLE_ORDER = ("supervisor", "edge", "web", "mobile", "worker")
+ROLE_ORDER = ("supervisor", "edge", "store", "web", "mobile", "worker")
 LINES_AROUND = 16  # of 24: everything but the rows of the table
 LABEL_WIDTH = 9
 # Heading, width that it keeps when its words change, whether it is set to the right; 80 characters together.
@@ -137,6 +137,7 @@ def first_request(status: Status, home: str = "") -> Sequence[str]:
     """A request that can be pasted into a shell: it reads the key from its file, so the key is on no screen."""
     return (
         f"curl {status.web or status.mobile}/chat/completions \\",
+        *((f"  --cacert {_shell_path(status.certificate, home)} \\",) if status.certificate else ()),
         f'  -H "Authorization: Bearer $(cat {_shell_path(status.key, home)})" \\',
         '  -H "Content-Type: application/json" \\',
         f'  -d \'{{"model":"{status.model}","messages":[',

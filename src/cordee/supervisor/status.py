@@ -1,4 +1,4 @@
-"""What is said over the control socket: reports from processes, the status of all, and the two requests. One JSON line each.
+"""What is said over the control socket: reports from processes, the status of all, and the requests of commands. One JSON line each.
 
 The structs are the contract of `cordee status --json`: fields may be added, never renamed.
 """
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 State = Literal["starting", "ready", "silent", "draining", "restarting", "failed", "stopped"]
 """`silent`: alive, but it has not reported for a while (a stopped or overwhelmed process)."""
 
-Role = Literal["supervisor", "edge", "web", "mobile", "worker"]
+Role = Literal["supervisor", "edge", "web", "mobile", "worker", "store"]
 Overall = Literal["starting", "ready", "degraded", "stopping"]
 
 LINE_BYTES_MAX = 64 * 1024  # the status of some hundred processes; anything longer is not one of ours
@@ -37,7 +37,8 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Everything. `web` and `mobile` are base addresses for clients, `key` names the file that holds the admin key."""
+    """Everything. `web` and `mobile` are base addresses for clients, `key` names the file that holds the admin key,
+    `certificate` the one to trust where the addresses speak TLS."""
 
     state: Overall
     data: str
@@ -47,6 +48,7 @@ class Status(Struct, frozen=True, kw_only=True):
     key: str
     uptime_s: float
     processes: list[ProcessStatus]
+    certificate: str = ""
 
 
 class Report(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
@@ -58,6 +60,7 @@ class Report(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
     address: Word = ""
     model: Word = ""
     load: dict[Word, float] = {}
+    revision: Word = ""
 
 
 class StatusWanted(Struct, frozen=True, tag_field="kind", tag="status"):
@@ -68,10 +71,25 @@ class StopWanted(Struct, frozen=True, tag_field="kind", tag="stop"):
     """Please end everything; the connection closes when it is done."""
 
 
-Message = Report | StatusWanted | StopWanted
+class ReloadWanted(Struct, frozen=True, tag_field="kind", tag="reload"):
+    """Please read the configuration anew."""
+
+
+class Reloaded(Struct, frozen=True, kw_only=True):
+    """The answer. `error` other than "": it was refused, with the reason, and the one before goes on. `taken` are the settings
+    that are new, `restart` those that wait for one, `late` the gateways that have not said that they have it."""
+
+    error: str = ""
+    taken: list[str] = []
+    restart: list[str] = []
+    late: list[str] = []
+
+
+Message = Report | StatusWanted | StopWanted | ReloadWanted
 
 _messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _statuses = msgspec.json.Decoder(Status)
+_reloads = msgspec.json.Decoder(Reloaded)
 
 
 def read_message(line: bytes) -> Message:
@@ -83,5 +101,10 @@ def read_status(line: bytes) -> Status:
     return _statuses.decode(line)
 
 
-def write(message: Status | StatusWanted | StopWanted) -> bytes:
+def read_reloaded(line: bytes) -> Reloaded:
+    """Raises like `read_message`."""
+    return _reloads.decode(line)
+
+
+def write(message: Status | StatusWanted | StopWanted | ReloadWanted | Reloaded) -> bytes:
     return msgspec.json.encode(message) + b"\n"

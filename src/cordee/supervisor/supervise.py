@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from cordee.supervisor.addresses import Resolved
 from cordee.supervisor.claim import Claim
 from cordee.supervisor.control import Control
 from cordee.supervisor.events import Event, Listener
-from cordee.supervisor.probe import EdgeHealth, probe_edge, serves
-from cordee.supervisor.status import Overall, ProcessStatus, Report, Role, Status
+from cordee.supervisor.probe import EdgeHealth, probe_edge, serves, store_answers, unchecked
+from cordee.supervisor.reloading import RefusedError, Spread, Taken
+from cordee.supervisor.status import Overall, ProcessStatus, Reloaded, Report, Role, Status
 from cordee.supervisor.watched import USAGE_ERROR, Spec, Watched
 
-STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker",), ("edge",))
+STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker",), ("edge",), ("store",))
 TICK_STARTING_S = 0.1  # until ready: somebody is waiting
 TICK_S = 1.0
 LOGS_CHECKED_EVERY_S = 10.0
@@ -32,7 +34,9 @@ LOGS_CHECKED_EVERY_S = 10.0
 @dataclass(frozen=True, slots=True)
 class Platform:
     """What is to run. `web` and `mobile` are where clients come in, None where no gateway of that kind is.
-    `edge_admin` is Envoy's own socket, None without an edge. Times in seconds, from the configuration."""
+    `edge_admin` is Envoy's own socket, None without an edge. `certificate` is what clients check the edge's TLS with, None where
+    it speaks none. `reload` reads the configuration anew and writes it down for the gateways, whose running one is `revision`.
+    Times in seconds, from the configuration."""
 
     specs: tuple[Spec, ...]
     model: str
@@ -41,6 +45,9 @@ class Platform:
     edge_admin: Path | None
     control: Path
     key: Path
+    certificate: Path | None
+    revision: str
+    reload: Callable[[], Taken]
     backoff_s: float
     backoff_s_max: float
     deaths_max: int
@@ -69,10 +76,13 @@ class Supervisor:
         self._serves = False
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self.failure: Failure | None = None
-        self._control = Control(platform.control, self._reported, self.status, self.stop, self._ended)
+        self._control = Control(platform.control, self._reported, self.status, self.reload, self.stop, self._ended)
+        self._tls: ssl.SSLContext | None = unchecked() if platform.certificate is not None else None
         self._written: tuple[int, ...] = ()
         self._watched = {spec.name: self._watch(spec) for spec in platform.specs}
+        self._spread = Spread(platform.revision, lambda: self._watched.values())
 
     @property
     def stopping(self) -> bool:
@@ -90,6 +100,24 @@ class Supervisor:
         self._listener(Event("killing", level=logging.WARNING))
         for watched in self._watched.values():
             watched.kill()
+
+    async def reload(self) -> Reloaded:
+        """Take the configuration as it is now, or refuse it and go on with the one before."""
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> Reloaded:
+        try:
+            taken = await asyncio.to_thread(self._platform.reload)
+        except RefusedError as error:
+            self._listener(Event("reload-refused", detail=(("reason", error),), level=logging.ERROR))
+            return Reloaded(error=str(error))
+        self._spread.announce(taken.revision, _now())
+        late = await self._spread.settled()
+        facts = (("taken", taken.taken), ("needs-a-restart", taken.held), ("late", late))
+        detail = tuple((name, ",".join(keys)) for name, keys in facts if keys)
+        self._listener(Event("reloaded", detail=detail, level=logging.WARNING if taken.held or late else logging.INFO))
+        return Reloaded(taken=list(taken.taken), restart=list(taken.held), late=late)
 
     async def run(self) -> None:
         """Until everything has ended. Raises OSError when the control socket cannot be made."""
@@ -126,8 +154,9 @@ class Supervisor:
             state=self._overall(),
             data=str(self._claim.data),
             model=platform.model,
-            web=_base(platform.web),
-            mobile=_base(platform.mobile),
+            web=base(platform.web, tls=platform.certificate is not None),
+            mobile=base(platform.mobile, tls=platform.certificate is not None),
+            certificate=str(platform.certificate or ""),
             key=str(platform.key),
             uptime_s=own.uptime_s,
             processes=[own, *(watched.status(now) for watched in self._watched.values())],
@@ -156,6 +185,7 @@ class Supervisor:
         watched = self._watched.get(report.name)
         if watched is not None:
             watched.note(report, _now())
+            self._spread.heard(watched, _now())
 
     def _fail_if_hopeless(self) -> None:
         hopeless = next((watched for watched in self._watched.values() if watched.hopeless), None)
@@ -178,14 +208,16 @@ class Supervisor:
     async def _look(self) -> None:
         for watched in self._watched.values():
             watched.check_silence(_now())
+            if watched.spec.role == "store":
+                watched.probed(ready=await store_answers(watched.spec.address), load={}, now=_now())
         platform = self._platform
         if platform.edge_admin is not None and platform.web is not None and platform.mobile is not None:
-            health = await probe_edge(platform.web, platform.mobile, platform.edge_admin)
+            health = await probe_edge(platform.web, platform.mobile, platform.edge_admin, self._tls)
             self._serves = health.serves
             self._note_edge(health)
         else:
             addresses = [one for one in (platform.web, platform.mobile) if one is not None]
-            self._serves = all([await serves(address.reachable) for address in addresses])
+            self._serves = all([await serves(address.reachable, self._tls) for address in addresses])
         if not self._was_ready and self._overall() == "ready":
             self._was_ready = True
             self._listener(Event("all-ready", detail=(("after_s", _now() - self._began_s),)))
@@ -211,8 +243,9 @@ class Supervisor:
         await asyncio.wait(tasks)
 
 
-def _base(address: Resolved | None) -> str:
-    return f"http://{address.reachable.text}/v1" if address is not None else ""
+def base(address: Resolved | None, *, tls: bool) -> str:
+    """Where clients on this host send their requests; "" for no address."""
+    return f"http{'s' if tls else ''}://{address.reachable.text}/v1" if address is not None else ""
 
 
 def _obituary(watched: Watched) -> str:

@@ -59,6 +59,11 @@ class Watched:
         return self._process.pid if self._process is not None and self._process.running else 0
 
     @property
+    def revision(self) -> str:
+        """The configuration it says it runs with; "" while it says nothing."""
+        return self._report.revision if self._report is not None and self.pid else ""
+
+    @property
     def hopeless(self) -> bool:
         """It has never been ready and will not be by trying again."""
         return not self.ever_ready and (
@@ -131,6 +136,11 @@ class Watched:
         if self.pid and self._process is not None:
             self._become("draining")
             self._process.terminate()
+
+    def hang_up(self) -> None:
+        """Tell it that its configuration has changed."""
+        if self._process is not None:
+            self._process.hang_up()
 
     def kill(self) -> None:
         self._stopping.set()

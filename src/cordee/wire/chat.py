@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.wire.shape import Choice, Pieces, encode, finish_reason, usage
+from cordee.wire.shape import DONE, Choice, Pieces, encode, finish_reason, placed_event, usage
 
 
 def logprob_entry(pieces: Pieces, token: int, logprobs: TokenLogprobs) -> dict[str, Any]:
@@ -20,6 +20,8 @@ def logprob_entry(pieces: Pieces, token: int, logprobs: TokenLogprobs) -> dict[s
 
 class ChatShape:
     """The bytes of one chat answer; see wire.shape.Shape."""
+
+    done = DONE
 
     def __init__(self, id: str, model: str, created: int, fingerprint: str, *, with_usage: bool) -> None:
         self._common = {"id": id, "created": created, "model": model, "system_fingerprint": fingerprint}
@@ -65,6 +67,9 @@ class ChatShape:
                 "usage": usage(tokens_in, tokens_out),
             }
         )
+
+    def placed(self, event: bytes, stream: str, position: str) -> bytes:
+        return placed_event(event, stream, position)
 
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
         return logprob_entry(pieces, token, logprobs)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.wire.shape import Choice, Pieces, encode, finish_reason, usage
+from cordee.wire.shape import DONE, Choice, Pieces, encode, finish_reason, placed_event, usage
 
 
 class CompletionShape:
     """The bytes of one completion; see wire.shape.Shape."""
+
+    done = DONE
 
     def __init__(
         self, id: str, model: str, created: int, fingerprint: str, *, with_usage: bool, echo: str = ""
@@ -57,6 +59,9 @@ class CompletionShape:
                 "usage": usage(tokens_in, tokens_out),
             }
         )
+
+    def placed(self, event: bytes, stream: str, position: str) -> bytes:
+        return placed_event(event, stream, position)
 
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
         def text(token: int) -> str:

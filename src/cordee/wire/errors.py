@@ -8,11 +8,13 @@ InternalServerError.
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 
 from cordee.domain.outcome import Why
 
+_RETRY_AFTER = re.compile(rb"(?:^|\r\n)retry-after: ([0-9]+)\r\n")
 MESSAGE_CHARS_MAX = 512  # an error stays below 1 KiB whatever it quotes
 
 
@@ -46,6 +48,8 @@ STATUS = {
     Why.NO_MODEL: 404,
     Why.RATE: 429,
     Why.CONCURRENCY: 429,
+    Why.BUDGET: 429,
+    Why.OVERLOADED: 503,
     Why.QUEUE_FULL: 503,
     Why.QUEUE_TIMEOUT: 503,
     Why.DEADLINE: 504,
@@ -53,6 +57,7 @@ STATUS = {
     Why.ATTEMPTS: 502,
     Why.REPLICA: 502,
     Why.DIVERGED: 502,
+    Why.QUARANTINED: 422,
     Why.SHUTDOWN: 503,
 }
 TYPES = {
@@ -67,8 +72,10 @@ TYPES = {
     414: "invalid_request_error",
     415: "invalid_request_error",
     417: "invalid_request_error",
+    422: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
+    499: "cancelled_error",
 }
 
 
@@ -77,6 +84,12 @@ def body(status: int, message: str, param: str | None = None, code: str | None =
     if len(message) > MESSAGE_CHARS_MAX:
         message = message[: MESSAGE_CHARS_MAX - 1] + "…"
     return _encode(_Envelope(_Error(message, TYPES.get(status, "server_error"), param, code)))
+
+
+def retry_after_in(headers: bytes) -> bytes | None:
+    """The seconds that header lines say, as they say them."""
+    found = _RETRY_AFTER.search(headers)
+    return found[1] if found else None
 
 
 def retry_after(seconds: float | None) -> bytes:

@@ -27,7 +27,12 @@ class Choice:
 
 
 class Shape(Protocol):
-    """The bytes of an endpoint's answers: events of a stream, each complete, or one body."""
+    """The bytes of an endpoint's answers: events of a stream, each complete, or one body. An event without bytes is not sent.
+
+    `done`: what follows the last event.
+    """
+
+    done: bytes
 
     def open(self, choice: int) -> bytes:
         """What comes before the first token of a choice; may be empty."""
@@ -40,6 +45,10 @@ class Shape(Protocol):
     def usage(self, tokens_in: int, tokens_out: int) -> bytes: ...
 
     def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes: ...
+
+    def placed(self, event: bytes, stream: str, position: str) -> bytes:
+        """An event with its place in a stream that can be resumed: `position` is `<index>.<rolling hash>`."""
+        ...
 
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
         """The entry of one token; `offset` is where its text begins."""
@@ -57,6 +66,11 @@ def usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
         "total_tokens": tokens_in + tokens_out,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
+
+
+def placed_event(event: bytes, stream: str, position: str) -> bytes:
+    """A server-sent event with its id, which clients send back as Last-Event-ID."""
+    return b"id: %s.%s\n%s" % (stream.encode(), position.encode(), event)
 
 
 def error_event(body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from cordee.domain.call import Call
+from cordee.domain.call import Call, Work
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.replica import Load
 from cordee.link import frames
@@ -89,7 +89,9 @@ class _Attempt:
             link.give_up(self._handle)
 
     def detach(self) -> None:
-        self.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.let_go(self._handle)
 
     def over(self) -> None:
         self._link = None
@@ -110,9 +112,11 @@ class Link:
         self._peer_is_worker = peer_is_worker
         self._loop = asyncio.get_running_loop()
         self._protocol: _Protocol | None = None
+        self._worker = ""
         self._attempts: dict[int, _Attempt] = {}
         self._next_handle = 1
         self._is_suspect = False
+        self._is_draining = False
         self._checking = False
         self._check_due_s = 0.0
         self._heard_s = 0.0
@@ -138,20 +142,14 @@ class Link:
             receiver.broken("the worker is not connected", ran=False)
             return running
         self._next_handle = handle + 1 if handle + 1 < HANDLES else 1
-        sampling = work.sampling
-        message = frames.Submit(
-            call=call.id, attempt=attempt, prompt=little_endian(work.prompt), choices=choices,
-            outputs=[little_endian(outputs[choice]) for choice in choices], max_tokens=work.max_tokens,
-            remaining_s=remaining_s, priority=int(call.priority), tenant=call.tenant, temperature=sampling.temperature,
-            top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty, presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty, logit_bias=list(sampling.logit_bias), seed=sampling.seed,
-            logprobs=sampling.logprobs, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,
-        )  # fmt: skip
         if not self._attempts:
             self._suspicion.expect(self._loop.time())
         self._attempts[handle] = running
-        protocol.transport.write(frames.submit(handle, message))
+        if call.attach and call.attach == self._worker and attempt == 1 and not done and not any(outputs):
+            asked = frames.attach(handle, frames.Attach(call.id, call.tenant, work.n))
+        else:
+            asked = frames.submit(handle, _submit(call, work, attempt, choices, outputs, remaining_s))
+        protocol.transport.write(asked)
         self._watch()
         return running
 
@@ -172,6 +170,18 @@ class Link:
         """Nobody waits for this attempt any more."""
         if self._attempts.pop(handle, None) is not None and self._protocol is not None:
             self._protocol.transport.write(frames.cancel(handle))
+
+    def let_go(self, handle: int) -> None:
+        """Nobody listens to this attempt any more, but its answer may go on."""
+        if self._attempts.pop(handle, None) is not None and self._protocol is not None:
+            self._protocol.transport.write(frames.detach(handle))
+
+    def abandon(self, cause: str) -> None:
+        """The worker is there but cannot be relied on: every attempt is broken, so that the calls go on elsewhere."""
+        if self._protocol is not None:
+            for handle in self._attempts:
+                self._protocol.transport.write(frames.cancel(handle))
+            self._break_all(cause)
 
     async def _dial(self) -> None:
         pause_s = RECONNECT_S
@@ -231,15 +241,16 @@ class Link:
             self._lost(protocol, f"it sent what no worker sends: {error}")
 
     def lost(self, protocol: _Protocol, error: Exception | None) -> None:
-        self._lost(protocol, "the connection was closed" if error is None else f"the connection was lost ({error})")
+        cause = "the connection was closed" if error is None else f"the connection was lost ({error})"
+        self._lost(protocol, cause, crashed=not self._is_draining)
 
-    def _lost(self, protocol: _Protocol, cause: str) -> None:
+    def _lost(self, protocol: _Protocol, cause: str, *, crashed: bool = False) -> None:
         if self._protocol is not protocol:
             return
         self._protocol = None
         self._is_suspect = False
         self._listener.down(cause)
-        self._break_all(cause)
+        self._break_all(cause, crashed=crashed)
 
     def _frame(self, protocol: _Protocol, kind: int, payload: memoryview) -> None:
         if kind == frames.STEP:
@@ -258,6 +269,7 @@ class Link:
         elif kind == frames.HELLO:
             self._hello(protocol, frames.read_worker_hello(payload))
         elif kind == frames.DRAIN:
+            self._is_draining = True
             self._listener.draining()
         else:
             raise frames.FrameError(f"a worker does not send frames of kind {kind}")
@@ -266,6 +278,8 @@ class Link:
         if hello.protocol != frames.PROTOCOL:
             raise frames.FrameError(f"it speaks version {hello.protocol} of the link, this gateway {frames.PROTOCOL}")
         self._protocol = protocol
+        self._worker = hello.worker
+        self._is_draining = False
         self._suspicion = self._fresh_suspicion()
         if not self._listener.up(hello):
             self._protocol = None
@@ -303,7 +317,7 @@ class Link:
         if refuse.busy:
             attempt.receiver.busy(refuse.retry_after_s)
         else:
-            attempt.receiver.broken(refuse.message, ran=False, fault=True)
+            attempt.receiver.broken(refuse.message, ran=False, fault=not refuse.gone)
 
     # -- is it alive?
 
@@ -329,9 +343,7 @@ class Link:
             self._is_suspect = True
             silence_s = self._suspicion.silence_s(now)
             self._listener.suspected(silence_s)
-            for handle in list(self._attempts):
-                self._protocol.transport.write(frames.cancel(handle))
-            self._break_all(f"the worker was silent for {silence_s * 1000:.0f} ms")
+            self.abandon(f"the worker was silent for {silence_s * 1000:.0f} ms")
             return
         self._watch()
 
@@ -344,12 +356,13 @@ class Link:
             return
         self._loop.call_later(self._rules.idle_beat_s, self._check_idle, protocol)
 
-    def _break_all(self, cause: str) -> None:
+    def _break_all(self, cause: str, *, crashed: bool = False) -> None:
         attempts, self._attempts = self._attempts, {}
         for attempt in attempts.values():
             attempt.over()
+        crash = len(attempts) if crashed else 0
         for attempt in attempts.values():
-            attempt.receiver.broken(cause, ran=True)
+            attempt.receiver.broken(cause, ran=True, crash=crash)
 
 
 class _Protocol(asyncio.Protocol):
@@ -375,6 +388,22 @@ class _Protocol(asyncio.Protocol):
         self._link.lost(self, exc)
         if not self._lost.done():
             self._lost.set_result(None)
+
+
+def _submit(
+    call: Call, work: Work, attempt: int, choices: list[int], outputs: Sequence[array[int]], remaining_s: float
+) -> frames.Submit:
+    sampling = work.sampling
+    return frames.Submit(
+        call=call.id, attempt=attempt, prompt=little_endian(work.prompt), choices=choices,
+        outputs=[little_endian(outputs[choice]) for choice in choices], max_tokens=work.max_tokens,
+        remaining_s=remaining_s, priority=int(call.priority), tenant=call.tenant, temperature=sampling.temperature,
+        top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty, presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty, logit_bias=list(sampling.logit_bias), seed=sampling.seed,
+        logprobs=sampling.logprobs, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,
+        keep=call.id if call.keep else "",
+    )  # fmt: skip
 
 
 def little_endian(ids: array[int]) -> bytes:

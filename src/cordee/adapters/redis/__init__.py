@@ -1,0 +1,1 @@
+"""What gateways share, in a Redis or a Valkey."""

@@ -1,0 +1,1 @@
+"""cordee.v1.Chat over gRPC: the same calls, answered as messages."""

@@ -1,0 +1,1 @@
+"""The messages of cordee.v1, generated from chat.proto by scripts/proto."""
