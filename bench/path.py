@@ -19,6 +19,7 @@ import uvloop
 
 from cordee.adapters.clock import LoopClock
 from cordee.adapters.upstreams import openai
+from cordee.adapters.upstreams.endpoint import Endpoint
 from cordee.domain.call import Deadlines
 from cordee.domain.caller import INFERENCE, Caller
 from cordee.flow.answer import Counts
@@ -88,13 +89,13 @@ async def run(requests: int, profile: bool) -> None:
     server = Server(front, Limits())
     pending: list[client.Connection] = []
     for port in (1, 2):
-        upstream = openai.Server(f"http://127.0.0.1:{port}")
+        upstream = openai.Server(Endpoint(f"http://127.0.0.1:{port}"))
         for _ in range(4):
             transport = Transport()
-            connection = client.Connection(upstream._connections)
+            connection = client.Connection(upstream.endpoint._connections)
             connection.connection_made(transport)  # type: ignore[arg-type]
             transport.on_write = lambda data, connection=connection: pending.append(connection)
-            upstream._connections.keep(connection)
+            upstream.endpoint._connections.keep(connection)
         roster.serves(upstream.id, ["mock-model"], upstream, roster.breaker())
     client_side = Connection(server)
     out = Transport()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.rig import KEY
@@ -17,7 +17,9 @@ RECONNECTS_MAX = 50
 
 @dataclass
 class Stream:
-    """One answer as its client got it. `resumed_s`: from the beginning of each reconnection to its first event."""
+    """One answer as its client got it. `resumed_s`: from the beginning of each reconnection to its first event. `was_kept`:
+    no gateway said that it cannot be resumed. `restarts`: it could not be resumed and was asked for anew, without what was there before;
+    `put_off`: reconnections that were told to come later."""
 
     body: dict[str, Any]
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -28,6 +30,9 @@ class Stream:
     resumed_s: list[float] = field(default_factory=list)
     refused: list[tuple[int, bytes]] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    was_kept: bool = True
+    restarts: int = 0
+    put_off: int = 0
 
     @property
     def text(self) -> str:
@@ -46,6 +51,12 @@ class Stream:
     def roles(self) -> int:
         return sum("role" in c["delta"] for e in self.events for c in e["choices"])
 
+    def branch(self) -> Stream:
+        """Another connection of the same client, which has had as much."""
+        return replace(
+            self, events=list(self.events), resumed_s=[], refused=[], begun=asyncio.Event(), restarts=0, put_off=0
+        )
+
     async def follow(
         self, ports: list[int], path: str = "/v1/chat/completions", wait_for: int = 4, **headers: str
     ) -> None:
@@ -53,10 +64,12 @@ class Stream:
         does not end."""
         for number in range(RECONNECTS_MAX):
             since = time.monotonic()
-            if number and self.last_id:
+            if self.last_id:
                 sent = {"Last-Event-ID": self.last_id}
                 content = b""
             else:
+                self.restarts += bool(self.events)
+                self.events.clear()  # nothing says where the new answer would go on: it is another one
                 sent = {"X-Cordee-Resumable": "1", **{name.replace("_", "-"): value for name, value in headers.items()}}
                 content = json.dumps({**self.body, "stream": True}).encode()
             with contextlib.suppress(OSError):
@@ -77,8 +90,11 @@ class Stream:
             head = f"POST {path} HTTP/1.0\r\nHost: h\r\nAuthorization: Bearer {KEY}\r\n{lines}Content-Length: {len(content)}\r\n\r\n"
             writer.write(head.encode() + content)
             status = int((await reader.readline()).split()[1] or 0)
-            while (await reader.readline()).strip():
-                pass
+            while line := (await reader.readline()).strip().lower():
+                self.was_kept = self.was_kept and line != b"x-cordee-resumable: false"
+            if status == 503 and "Last-Event-ID" in headers:
+                self.put_off += 1
+                return
             if status != 200:
                 self.refused.append((status, await reader.read()))
                 return

@@ -23,6 +23,11 @@ from cordee.policy.oracle import answer_length, token_at
 
 KEY = "sk-test-key"
 PATIENCE_S = 30.0
+NOT_SETTINGS = (
+    "CORDEE_CONTROL",
+    "CORDEE_RECORD",
+    "CORDEE_SOAK_S",
+)  # of the supervisor, of rehearsals: not for processes
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
@@ -49,7 +54,8 @@ class Rig:
         self.model = model
         self.ports = ports or [free_port() for _ in range(gateways)]
         self._environment = {**os.environ, "CORDEE_ADMIN_KEY": KEY, **(environment or {})}
-        self._environment.pop("CORDEE_CONTROL", None)
+        for name in NOT_SETTINGS:
+            self._environment.pop(name, None)
         self._flags = worker_flags
         self._kind = kind
         self.grpc_ports = [free_port() for _ in range(gateways)] if kind == "mobile" else []
@@ -96,6 +102,13 @@ class Rig:
         """The sum over all labels."""
         found = [
             line for line in self.get("/metrics", gateway).splitlines() if line.split("{")[0].split(" ")[0] == name
+        ]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
+    def metric_of(self, name: str, label: str, gateway: int = 0) -> float:
+        """Of the line that has this label, 0 where there is none."""
+        found = [
+            line for line in self.get("/metrics", gateway).splitlines() if line.startswith(name + "{") and label in line
         ]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 

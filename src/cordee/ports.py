@@ -94,7 +94,12 @@ class Journal(Protocol):
         ...
 
     async def note(self, call_id: str, replica: str | None = None, charged: int | None = None) -> None:
-        """Where the call is answered now, or what was accounted for. Nothing happens for a call that is not remembered."""
+        """Where the call is answered now, or what was accounted for in all, by the one who was to. Nothing happens for a call that
+        is not remembered."""
+        ...
+
+    async def adopt(self, call_id: str, seen: str, owner: str) -> bool:
+        """`owner` is to account for the call, in place of `seen`. False: by now it is not `seen` any more that was to."""
         ...
 
     async def complete(self, call_id: str, answer: KeptTokens | KeptBytes | None, keep_s: float) -> None:

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from cordee.adapters import pki
 from cordee.adapters.edge_certificate import read_pair
-from cordee.adapters.pki import PkiError
+from cordee.adapters.link_tls import PkiError
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cordee.adapters.keyring import KeysError, create_key, read_keys, revoke_key
+from cordee.adapters.keyring import KeysError, Standing, create_key, read_keys, revoke_key
 from cordee.adapters.keys import FileDirectory, admin_key, ensure_admin_key
 from cordee.domain.call import Priority
 from cordee.domain.caller import ADMIN, INFERENCE, Allowances
@@ -180,3 +180,16 @@ def test_a_key_file_of_before_there_were_budgets_is_read(tmp_path):
     assert caller is not None
     assert caller.allowances == Allowances(60, 4)
     assert caller.priority_max is Priority.INTERACTIVE
+
+
+def test_a_key_may_have_a_region(tmp_path):
+    key, _ = create_key(tmp_path, "alice", standing=Standing(region="eu-north-1"))
+    caller = FileDirectory(tmp_path, {}).identify(key.encode())
+    assert caller is not None
+    assert caller.region == "eu-north-1"
+
+
+@pytest.mark.parametrize("region", ["eu north", "EU", "a" * 64, "../x", "eu\n"])
+def test_a_region_that_no_header_could_name_is_refused(tmp_path, region):
+    with pytest.raises(KeysError, match="region"):
+        create_key(tmp_path, "alice", standing=Standing(region=region))

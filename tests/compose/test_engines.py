@@ -9,7 +9,8 @@ import pytest
 from cordee.adapters.model_sources import ModelError
 from cordee.adapters.models import ModelFile
 from cordee.compose.engines import check, open_oracle
-from cordee.config.tree import Config, Oracle
+from cordee.config.sections.processes import Oracle
+from cordee.config.tree import Config
 from tests.engine.doubles import ManualClock
 from tests.kernels.gguf_files import sound
 

@@ -7,7 +7,10 @@ from msgspec.structs import replace
 
 from cordee.compose.following import Following
 from cordee.config.file import ConfigError
-from cordee.config.tree import Config, Engine, Queue, Retry
+from cordee.config.sections.attempts import Retry
+from cordee.config.sections.overload import Queue
+from cordee.config.sections.processes import Engine
+from cordee.config.tree import Config
 
 
 def raising(error: Exception) -> Callable[[], Config]:

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace as change
 
 from cordee.compose.layout import Ground, lay_out, seats
-from cordee.config.tree import Config, Entry, Link, Tls, Worker
+from cordee.config.sections.entrances import Entry, Tls
+from cordee.config.sections.processes import Link, Worker
+from cordee.config.tree import Config
 from cordee.supervisor.addresses import resolve
 from cordee.supervisor.watched import Spec
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from cordee.adapters import pki
+from cordee.adapters.link_tls import client_context
 from cordee.compose.listen import TlsDoor, UnixDoor, open_door
 from cordee.config.launch import WorkerLaunch
 from cordee.engine.connection import same_user
@@ -101,7 +101,7 @@ def test_over_tls_only_who_has_a_gateways_certificate_is_admitted(tmp_path: Path
         nobody.check_hostname = False
         nobody.verify_mode = ssl.CERT_NONE
         said = []
-        for context in (pki.client_context(tmp_path, pki.GATEWAY, pki.WORKER), nobody):
+        for context in (client_context(tmp_path), nobody):
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
                 said.append(await reader.read())

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace as change
 
 from cordee.compose.layout import Ground, lay_out
-from cordee.config.tree import Config, Grpc
+from cordee.config.sections.entrances import Grpc
+from cordee.config.tree import Config
 from cordee.supervisor.addresses import resolve
 from tests.compose.test_layout import by_name, option
 

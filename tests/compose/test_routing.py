@@ -5,7 +5,9 @@ from msgspec.structs import replace as change
 
 from cordee.compose.layout import seats
 from cordee.compose.routing import breaker_rules, places, routes, worker_names
-from cordee.config.tree import Config, PoolSettings, ReplicaSettings, Routing, Worker
+from cordee.config.sections.processes import Worker
+from cordee.config.sections.routing import PoolSettings, ReplicaSettings, Routing
+from cordee.config.tree import Config
 from cordee.policy.strategy import Strategy
 
 CONFIG = Config()

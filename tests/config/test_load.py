@@ -159,12 +159,12 @@ def test_names_that_are_no_settings_are_left_alone(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         load(tmp_path / "absent.toml", tmp_path, environ={})
     with pytest.raises(ConfigError, match="Is a directory"):
         load(tmp_path, tmp_path, environ={})
     (tmp_path / "cordee.toml").symlink_to(tmp_path / "gone")
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         load(None, tmp_path, environ={})
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"servers = 2\n# caf\xe9\n")

@@ -8,7 +8,11 @@ from msgspec.structs import replace
 from cordee.config.describe import settings, values
 from cordee.config.file import ConfigError
 from cordee.config.reload import LIVE, is_live, merge, revision
-from cordee.config.tree import Config, Deadlines, Engine, Gateway, Queue, Supervisor
+from cordee.config.sections.attempts import Deadlines
+from cordee.config.sections.entrances import Gateway
+from cordee.config.sections.overload import Queue
+from cordee.config.sections.processes import Engine, Supervisor
+from cordee.config.tree import Config
 
 RUNNING = Config()
 

@@ -29,6 +29,29 @@ RECEIPT = Receipt(
 class Contract:
     """`pass_time(s)`: lets what was kept for less than that be forgotten."""
 
+    async def test_of_all_who_come_back_for_a_call_one_accounts_for_it(self, journal: Journal) -> None:
+        await journal.begin(CALL, LONG_S)
+        found = await journal.find(CALL.id)
+        assert found is not None
+        assert (found.accountant, found.is_accounted) == (CALL.owner, False)
+        adopted = await asyncio.gather(*(journal.adopt(CALL.id, found.accountant, f"g{n}") for n in range(2, 8)))
+        assert sum(adopted) == 1
+        await journal.alive("g2", LONG_S)
+        found = await journal.find(CALL.id)
+        assert found is not None
+        assert (found.accountant, found.is_accounted, found.charged) == ("g2", True, None)
+
+    async def test_whoever_has_accounted_for_a_call_leaves_it_to_the_next_one(self, journal: Journal) -> None:
+        await journal.begin(CALL, LONG_S)
+        await journal.note(CALL.id, charged=50)
+        await journal.note(CALL.id, charged=20)  # an older word that came later
+        found = await journal.find(CALL.id)
+        assert found is not None
+        assert (found.accountant, found.is_accounted, found.charged) == ("", False, 50)
+        assert not await journal.adopt(CALL.id, CALL.owner, "g3")
+        assert await journal.adopt(CALL.id, "", "g3")
+        assert await journal.adopt("forgotten", "g1", "g3")
+
     async def test_a_key_stands_for_the_first_request_under_it(self, journal: Journal) -> None:
         assert await journal.reserve("acme", "k", "d1", "c1", LONG_S) == Fresh()
         assert await journal.reserve("acme", "k", "d1", "c2", LONG_S) == Same("c1")

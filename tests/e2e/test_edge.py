@@ -23,6 +23,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cordee.adapters import pki
+from cordee.adapters.link_tls import trust_file
 from cordee.supervisor.asking import ask_reload
 from tests.compose.test_platform import Running, cordee, gone
 from tests.e2e.h3 import client as h3_client
@@ -56,7 +57,7 @@ class Platform(Running):
         new.write_bytes(made.read_bytes())
         new.chmod(0o600)
         new.replace(self.pem)
-        self.trusted = pki.trust_file(authority)
+        self.trusted = trust_file(authority)
 
     def write(self, more: str) -> None:
         tls = f'[edge.tls]\nenabled = true\ncertificate = "{self.pem}"\nkey = "{self.pem}"\n'

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cordee.domain.chunk import Finish
 from cordee.engine.job import Emission, JobName, RowEntry, emission
-from cordee.engine.keep import KEEPER, KEPT_BYTES, KeepRules, Keeps
+from cordee.engine.keep import KEEPER, KeepRules, Keeps
+from cordee.engine.kept import KEPT_BYTES
 from cordee.link.frames import ROW, LogprobRow
 from tests.engine.doubles import tokens
 

@@ -11,6 +11,7 @@ from cordee.domain.call import Call
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.gateway.canary import Canary
+from cordee.gateway.canary_visit import Examiner
 from cordee.memory.clock import VirtualClock
 from cordee.policy.breaker import Breaker, BreakerRules
 from cordee.policy.canary import ORACLE, TOKENS, CanaryRules, Known, Said
@@ -76,14 +77,12 @@ class Bench:
         self.link = Link()
         breaker = Breaker(BreakerRules(failures=1))
         self.replica = Replica(name, ReplicaKind.LINK, Capacity(4, 4000), "f", breaker, exact=True)
-        self.canary = Canary(
-            rules,
-            known or Known(),
-            self.clock,
-            Random(1),
-            self._failed,
-            lambda answers: self.agreed.append(dict(answers)),
+        known = known or Known()
+        agreed = self.agreed
+        self.examiner = Examiner(
+            rules, known, self.clock, Random(1), self._failed, lambda answers: agreed.append(dict(answers))
         )
+        self.canary = Canary(self.examiner)
         self.canary.joined(self.replica, model, 1 << 16, self.link, self)
 
     def _failed(self, replica: str, reason: str) -> None:
@@ -195,6 +194,18 @@ def test_a_link_that_goes_down_ends_the_visit():
     assert bench.trusted == [False]
 
 
+def test_a_question_that_is_out_when_its_worker_goes_gives_its_seat_back():
+    bench = Bench()
+    assert bench.replica.mine == 1
+    bench.canary.left()
+    assert bench.replica.mine == 0
+    bench.canary.joined(bench.replica, ORACLE, 1 << 16, bench.link, bench)
+    assert bench.replica.mine == 1
+    bench.link.held = bench.link.held[-1:]
+    bench.pass_s(0.2)
+    assert bench.replica.mine == 0
+
+
 def test_switched_off_it_asks_nothing_and_trusts():
     bench = Bench(CanaryRules(interval_s=0))
     bench.pass_s(60)
@@ -206,7 +217,7 @@ def test_switched_off_by_a_reload_it_trusts_again():
     bench = Bench()
     bench.link.lies = True
     bench.pass_s(1)
-    bench.canary.rules = CanaryRules(interval_s=0)
+    bench.examiner.rules = CanaryRules(interval_s=0)
     bench.pass_s(1)
     assert bench.trusted == [False, True]
     asked = len(bench.link.asked)

@@ -108,8 +108,9 @@ def test_an_answer_that_breaks_off_is_asked_for_again(running):
 
 
 def test_a_server_that_always_breaks_off_is_given_up(running):
-    status, _, body = asked(running, breaking(b"half"))
-    assert status == 502
+    status, headers, body = asked(running, breaking(b"half"))
+    assert status == 503
+    assert headers["retry-after"] == "1"
     assert json.loads(body)["error"]["code"] == "attempts_exhausted"
     assert len(running[1].calls) == 3
 

@@ -219,6 +219,18 @@ def test_a_position_behind_the_end_is_refused() -> None:
     assert short.events == []
 
 
+def test_an_answer_that_goes_on_where_the_clients_had_ended_is_never_joined() -> None:
+    """The hash is over tokens: it cannot tell an answer that stopped from one that goes on."""
+    page = Page()
+    feed(sink_on(page, 2), [(0, 0), (0, 1), (1, 0)], 2)
+    place = next(id_of(event) for event in page.events if re.search(rb"id: \w+\.2e-", event))
+    longer = Page()
+    feed(sink_on(longer, 2, start=place), [(0, 0), (0, 1), (0, 4), (1, 0)], 2)
+    assert longer.answered is not None
+    assert longer.answered.status == 409
+    assert longer.events == []
+
+
 def test_what_is_told_to_the_journal_makes_the_same_answer() -> None:
     sink = sink_on(Page(), 2)
     feed(sink, [(0, 0), (1, 4), (0, 1)], 2)

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from cordee.domain.caller import Caller
 from cordee.gateway import near
 from cordee.wire.errors import Invalid
+
+ANYWHERE = Caller("key", "tenant")
 
 
 def request(**headers: bytes) -> Any:
@@ -15,14 +18,20 @@ def request(**headers: bytes) -> Any:
 
 
 def test_a_region_is_a_short_name_in_any_case():
-    assert near.region(request(x_cordee_region=b"EU-West-1")) == "eu-west-1"
-    assert near.region(request()) == ""
+    assert near.region(request(x_cordee_region=b"EU-West-1"), ANYWHERE) == "eu-west-1"
+    assert near.region(request(), ANYWHERE) == ""
+
+
+def test_a_key_says_where_calls_come_from_that_do_not_say():
+    caller = Caller("key", "tenant", region="eu-north-1")
+    assert near.region(request(), caller) == "eu-north-1"
+    assert near.region(request(x_cordee_region=b"us-east-1"), caller) == "us-east-1"
 
 
 @pytest.mark.parametrize("value", [b"", b"a" * 64, b"eu west", b"\xff", b"eu;us", b"../x"])
 def test_anything_else_is_refused_by_name(value):
     with pytest.raises(Invalid, match="X-Cordee-Region"):
-        near.region(request(x_cordee_region=value))
+        near.region(request(x_cordee_region=value), ANYWHERE)
 
 
 def test_prompts_that_begin_alike_are_alike():

@@ -128,7 +128,7 @@ def test_a_wish_above_what_the_key_may_is_lowered_and_said(gateway: Gateway, key
 )
 def test_the_class_comes_from_header_tier_route_and_key(gateway: Gateway, key, body, sent, path, priority):
     if path == "route":
-        gateway.calls.prioritise({b"/v1/chat/completions": Priority.BATCH})
+        gateway.calls.follow(priorities={b"/v1/chat/completions": Priority.BATCH})
     status, _, _ = gateway.ask({**CHAT, **body}, key=key, headers=sent)
     assert status == 200
     assert gateway.worker.calls[-1].priority is priority

@@ -237,9 +237,9 @@ def test_without_a_timeout_the_default_holds():
 
 
 def test_a_priority_is_one_of_three():
-    assert prepare.wish(request_with(x_cordee_priority="batch")) is Priority.BATCH
-    assert prepare.wish(request_with(x_cordee_priority="Interactive")) is Priority.INTERACTIVE
+    assert prepare.wish({prepare.PRIORITY: b"batch"}) is Priority.BATCH
+    assert prepare.wish({prepare.PRIORITY: b"Interactive"}) is Priority.INTERACTIVE
     for value in ("", "0", "urgent", "\xff", "name", "__class__"):
         with pytest.raises(Invalid) as caught:
-            prepare.wish(request_with(x_cordee_priority=value))
+            prepare.wish({prepare.PRIORITY: value.encode()})
         assert caught.value.param == "X-Cordee-Priority"

@@ -9,9 +9,11 @@ from contextlib import closing
 
 import pytest
 
-from cordee.gateway.sinks import GATHERED_CHARS_MAX
+from cordee.domain.chunk import TokenLogprobs
+from cordee.gateway.sinks import GATHERED_BYTES_MAX, GATHERED_CHARS_MAX
 from cordee.ports import Receiver
 from tests.gateway.doubles import KEY, Gateway
+from tests.gateway.test_kept_sink import PIECES, Page, sink_on
 from tests.rig import until
 
 BUFFER = 16 * 1024  # of the kernel, asked for by the client: it doubles it
@@ -121,3 +123,17 @@ def _content(received: bytes) -> str:
         if line.startswith(b"data: {") and line.endswith(b"}")
     ]
     return "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+
+
+def test_gathered_logprobs_are_bounded_over_all_choices() -> None:
+    page = Page(slow_from=3)
+    sink = sink_on(page, 3, logprobs=True)
+    others = tuple((other, -2.0) for other in range(len(PIECES)))
+    for _ in range(1000):
+        for choice in range(3):
+            sink.token(choice, 0, TokenLogprobs(-1.0, others))
+        assert sum(map(len, sink._held)) <= GATHERED_BYTES_MAX + max(map(len, sink._held), default=0)
+        assert sum(map(len, sink.logprobs or ())) <= 1, "they wait as objects, which take many times the memory"
+        if page.ended:
+            return
+    raise AssertionError("it is never enough")

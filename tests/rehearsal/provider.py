@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import random
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,8 @@ class Manner:
     word_s: float = 0.0
     count: int = WORDS
     retry_after_s: float = 7.0
+    share: float = 1.0  # of the requests that `mode` is for; the others are answered
+    refused: str = ""  # a text in a request that is refused with 400, whatever else
 
 
 @dataclass
@@ -156,7 +159,9 @@ async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state:
 
 async def chat(writer: asyncio.StreamWriter, asked: dict[str, Any], state: State) -> bool:
     manner = state.manner
-    mode = manner.mode
+    mode = manner.mode if random.random() < manner.share else "ok"
+    if manner.refused and manner.refused in json.dumps(asked["messages"]):
+        return answer(writer, 400, error("not like this", "invalid_request_error", "invalid_parameter_error"))
     if manner.once:
         state.manner = Manner(count=manner.count, word_s=manner.word_s)
     if mode == "busy":

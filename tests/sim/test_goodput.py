@@ -53,6 +53,13 @@ def test_it_comes_back_to_normal_and_the_steps_do_not_flap() -> None:
     assert house.ladder.changes <= 8
 
 
+def test_clients_that_come_back_when_they_were_told_hold_it_up_for_ten_seconds_at_most() -> None:
+    back = Storm((Phase(0.7, CALM_S), Phase(5.0, 30.0), Phase(0.7, 30.0)), retries=3)
+    seen = House(19, back).run()
+    upper = Seen(served=[one for one in seen.served if one.priority is not Priority.BATCH])
+    assert recovery_s(upper, CALM_S + 30.0, 0.25) <= 10
+
+
 def test_closed_loops_wait_and_are_not_refused() -> None:
     """As many clients as three times the slots, each of which sends its next call when it has its answer."""
     quiet = Storm((Phase(0.001, SECONDS),), interactive=0.0, batch=0.0, retries=0, patience_s=30.0)

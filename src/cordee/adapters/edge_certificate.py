@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from cordee.adapters.pki import PkiError
+from cordee.adapters.link_tls import PkiError
 
 WARN_BEFORE = datetime.timedelta(days=14)
 FILE_BYTES_MAX = 256 * 1024  # a chain of a dozen certificates is a tenth of it

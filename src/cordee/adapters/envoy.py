@@ -35,7 +35,7 @@ HEALTH_HOST = "edge.invalid"  # Host header of the checks; RFC 2606: never a rea
 
 UNHEALTHY_AFTER = 2  # missed checks; one is a busy processor
 HEALTHY_AFTER = 1
-HEALTH_TIMEOUT_S = 0.4  # two of these and two intervals: a frozen gateway has lost its traffic within about a second
+HEALTH_TIMEOUT_S = 0.25  # two of these and two intervals: a frozen gateway has lost its traffic within a second
 EJECTION_S = 1.0  # after a refused connection; the active check keeps it out if it is really gone
 CONNECT_TIMEOUT_S = 0.5  # a gateway is on this host or in its network
 OVERPROVISIONING = 1000  # ‰ to % by Envoy's reckoning: one healthy gateway in ten carries all of its kind's traffic

@@ -26,7 +26,9 @@ LIMIT_MAX = 1_000_000_000  # more than any machine answers; a typing mistake bey
 TOKENS_MAX = 1_000_000_000_000_000  # of a budget; still exact in a double
 MONEY_MAX = 1_000_000_000.0
 BUDGETS_MAX = len(Period)
+REGION_PATTERN = r"^([a-z0-9-]{1,63})?\Z"  # what the header X-Cordee-Region may say, in lower case
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+_Region = Annotated[str, Meta(pattern=REGION_PATTERN)]
 _Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
 _Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
 _Money = Annotated[float, Meta(gt=0, le=MONEY_MAX)]
@@ -79,6 +81,7 @@ class KeyRecord(_Limited, frozen=True, forbid_unknown_fields=True, kw_only=True)
     priority_max: PriorityName = "interactive"
     local_only: bool = False
     sensitivity: SensitivityName = "internal"
+    region: _Region = ""
 
     @property
     def caller(self) -> Caller:
@@ -89,6 +92,7 @@ class KeyRecord(_Limited, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return Caller(
             self.id, self.tenant, frozenset(self.scopes), self.allowances, shared, Priority[self.priority.upper()],
             Priority[self.priority_max.upper()], self.local_only, Sensitivity[self.sensitivity.upper()],
+            self.region,
         )  # fmt: skip
 
 

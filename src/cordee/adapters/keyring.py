@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from cordee.adapters.key_file import (
     LIMIT_MAX,
     MONEY_MAX,
     NAME_CHARACTERS_MAX,
+    REGION_PATTERN,
     SCOPES,
     TOKENS_MAX,
     BudgetRecord,
@@ -58,6 +60,7 @@ class Standing:
     priority_max: Priority = Priority.INTERACTIVE
     local_only: bool = False
     sensitivity: Sensitivity = Sensitivity.INTERNAL
+    region: str = ""
 
 
 ORDINARY = Standing()
@@ -87,6 +90,10 @@ def create_key(
             f"a key cannot start its calls as {standing.priority.name.lower()} and go no higher than "
             f"{standing.priority_max.name.lower()}; raise the highest, or lower the usual one."
         )
+    if not re.match(REGION_PATTERN, standing.region):
+        raise KeysError(
+            f"the region {standing.region[:64]!r} of a key must be a name of small letters, digits and -, up to 63 of them."
+        )
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
     record = KeyRecord(
         id="key-" + secrets.token_hex(_ID_RANDOM_BYTES),
@@ -99,6 +106,7 @@ def create_key(
         priority_max=_priority_name(standing.priority_max),
         local_only=standing.local_only,
         sensitivity=_sensitivity_name(standing.sensitivity),
+        region=standing.region,
         **_stored(allowances),
     )
     with _changing(data) as held:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from cordee import __version__
 
+USAGE = 2  # exit status: something that was asked for cannot be
+
 # Where each command stands, in the order of `cordee --help`. Only what is asked for is imported: a gateway does not carry the
 # screens of `cordee up` in its memory.
 PLACES = {
@@ -41,7 +43,17 @@ Each command has its own help with examples: cordee up --help""",
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    args = parser(words[0] if words else "").parse_args(words)
+    known = parser(words[0] if words else "")
+    if not words:
+        known.print_help(sys.stderr)
+        return USAGE
+    args, unknown = known.parse_known_args(words)
+    if unknown:
+        print(
+            f"cordee {words[0]}: there is no {unknown[0]}; `cordee {words[0]} --help` lists what there is",
+            file=sys.stderr,
+        )
+        return USAGE
     try:
         code: int = args.run(args)
     except KeyboardInterrupt:

@@ -61,6 +61,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--sensitivity", choices=sensitivities, default="internal",
         help="when some calls must go to the cloud, public ones go first (default: internal)",
     )  # fmt: skip
+    create.add_argument(
+        "--region", default="", metavar="REGION", help="where its calls come from that do not say (default: unknown)"
+    )
     _add_limits(create)
     create.set_defaults(run=_create)
     listing = actions.add_parser("list", help="list the keys there are", epilog=_EXAMPLES, formatter_class=form)
@@ -107,7 +110,7 @@ def _allowances(args: argparse.Namespace) -> Allowances:
 def _create(args: argparse.Namespace) -> int:
     highest = Priority[args.priority_max.upper()]
     usual = Priority[args.priority.upper()] if args.priority else max(highest, Priority.STANDARD)
-    standing = Standing(usual, highest, args.local_only, Sensitivity[args.sensitivity.upper()])
+    standing = Standing(usual, highest, args.local_only, Sensitivity[args.sensitivity.upper()], args.region.lower())
     try:
         scopes = tuple(args.scope or (INFERENCE,))
         key, record = create_key(
@@ -172,6 +175,8 @@ def _list(args: argparse.Namespace) -> int:
                 standing += f" (≤ {record.priority_max})"
             if record.local_only:
                 standing += ", local only"
+            if record.region:
+                standing += f", {record.region}"
             limits = words(record.allowances) or "–"
             scopes = " ".join(record.scopes)
             table.add_row(record.id, record.name, record.tenant, scopes, standing, limits, created)

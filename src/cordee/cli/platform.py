@@ -11,7 +11,9 @@ import msgspec
 from rich.console import Console
 
 from cordee.compose import platform
+from cordee.compose.reload import resolved_file
 from cordee.config.load import ConfigError, data_dir, load
+from cordee.config.tree import Config
 from cordee.supervisor.asking import NotRunningError, ask_status, ask_stop
 from cordee.supervisor.screen import table
 
@@ -113,7 +115,7 @@ def _up(args: argparse.Namespace) -> int:
 def _down(args: argparse.Namespace) -> int:
     try:
         data = data_dir(args.data)
-        wait_s = STOP_GROUPS * load(None, data).supervisor.stop_s + STOP_MARGIN_S
+        wait_s = STOP_GROUPS * _stop_s(data) + STOP_MARGIN_S
     except ConfigError as error:
         return _complain(str(error), USAGE)
     try:
@@ -127,6 +129,15 @@ def _down(args: argparse.Namespace) -> int:
         )
     print(f"ended {len(was.processes)} processes of {data}")
     return 0
+
+
+def _stop_s(data: Path) -> float:
+    """How long a group of processes may take to end, by what the platform runs with: a file that has become wrong since then is no
+    reason not to end it."""
+    try:
+        return load(resolved_file(data), data, environ={}).supervisor.stop_s
+    except ConfigError:
+        return Config().supervisor.stop_s
 
 
 def _status(args: argparse.Namespace) -> int:

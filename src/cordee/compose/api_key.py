@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 KEY_BYTES_MAX = 4096
 
 
-def key_of(variable: str, file: str, whose: str) -> str:
+def key_of(variable: str, file: str, whose: str, environ: Mapping[str, str] = os.environ) -> str:
     """The API key from where the configuration says it stands; "" where it says nothing. Raises ValueError."""
     if variable:
-        key = os.environ.get(variable, "")
+        key = environ.get(variable, "")
         place = f"the environment variable {variable}"
     elif file:
         place = f"the file {file}"

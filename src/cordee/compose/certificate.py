@@ -14,8 +14,8 @@ from cordee.adapters import pki
 from cordee.adapters.durable import replace
 from cordee.adapters.edge_certificate import Pair, read_pair
 from cordee.adapters.envoy_tls import secret_file
-from cordee.adapters.pki import PkiError
-from cordee.config.tree import Tls
+from cordee.adapters.link_tls import PkiError, trust_file
+from cordee.config.sections.entrances import Tls
 from cordee.supervisor.events import Event, Listener
 
 LOOK_S = 5.0  # how much later than its files the edge serves a new certificate
@@ -37,7 +37,7 @@ class EdgeCertificate:
     @property
     def trusted(self) -> Path:
         """What a client on this host can check it with."""
-        return Path(self._tls.certificate).expanduser() if self._tls.certificate else pki.trust_file(self._data)
+        return Path(self._tls.certificate).expanduser() if self._tls.certificate else trust_file(self._data)
 
     def take(self) -> Pair:
         """Read, check, and hand to the edge what is there now. Raises PkiError, OSError."""

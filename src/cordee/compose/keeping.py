@@ -16,6 +16,7 @@ from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
 from cordee.gateway.journals import Journals
 from cordee.gateway.keeping import Keeping, KeepingRules
+from cordee.gateway.kept import Source
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.receipts import ReceiptPaths, Receipts
 from cordee.gateway.resume import CALLS
@@ -93,6 +94,14 @@ class Kept:
         for result, count in self.keeping.repeats.items():
             repeats.add_metric([result], count)
         yield repeats
+        resumes = CounterMetricFamily(
+            "cordee_resumes",
+            "Answers given to those who came back for them, by where they were taken from.",
+            labels=["source"],
+        )
+        for source in Source:
+            resumes.add_metric([source], self.keeping.sources[source])
+        yield resumes
         yield GaugeMetricFamily("cordee_kept_calls_open", "Kept calls in flight here.", value=len(self.keeping.running))
 
 

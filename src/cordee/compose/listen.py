@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from cordee.adapters import pki
-from cordee.adapters.pki import PkiError
+from cordee.adapters import link_tls, pki
+from cordee.adapters.link_tls import PkiError
 from cordee.config.launch import WorkerLaunch
 from cordee.engine.connection import same_user
 
@@ -106,14 +106,14 @@ class TlsDoor:
     def __init__(self, host: str, port: int, data: Path) -> None:
         self._host, self._port, self._data = host, port, data
         pki.ensure(data)
-        self._context = pki.server_context(data)
+        self._context = link_tls.server_context(data)
         self._server: asyncio.AbstractServer | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def admits(self, transport: asyncio.BaseTransport) -> str | None:
-        peer: pki.TlsObject = transport.get_extra_info("ssl_object")
+        peer: link_tls.TlsObject = transport.get_extra_info("ssl_object")
         try:
-            pki.check_peer(peer, pki.GATEWAY)
+            link_tls.check_peer(peer, link_tls.GATEWAY)
         except PkiError as error:
             return str(error)
         return None
@@ -132,5 +132,5 @@ class TlsDoor:
 
     def _refresh(self) -> None:
         pki.ensure(self._data)
-        pki.reload(self._context, self._data, pki.WORKER)
+        link_tls.reload(self._context, self._data, link_tls.WORKER)
         self._timer = asyncio.get_running_loop().call_later(CERTIFICATE_REFRESH_S, self._refresh)

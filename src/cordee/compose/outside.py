@@ -17,8 +17,8 @@ from cordee.adapters.upstreams.endpoint import Endpoint
 from cordee.adapters.upstreams.providers import PROVIDERS
 from cordee.compose.api_key import key_of
 from cordee.compose.following import Following
-from cordee.config import tree
 from cordee.config.launch import GatewayLaunch
+from cordee.config.sections import outside
 from cordee.config.tree import Config
 from cordee.domain.replica import Capacity, Continuation, ReplicaKind
 from cordee.gateway.calls import Calls
@@ -64,7 +64,7 @@ def open_outside(
             pool = roster.pool(model)
             pool.gate = outside
             pool.join_cloud(lane.replica, lane.cloud)
-    calls.hops = Hops(name)
+    calls.follow(hops=Hops(name))
     walks.outside = outside
     metrics.more.append(partial(families, outside))
     following.follow(
@@ -86,7 +86,7 @@ def overflow_rules(config: Config) -> OverflowRules:
     )  # fmt: skip
 
 
-def _lane(entry: tree.Cloud, name: str, config: Config, outside: Outside, clock: Clock) -> Lane:
+def _lane(entry: outside.Cloud, name: str, config: Config, outside: Outside, clock: Clock) -> Lane:
     provider = PROVIDERS[entry.provider]
     key = key_of(entry.key_env, entry.key_file, f"cloud {entry.name}")
     url = entry.base_url or provider.regions[entry.region]

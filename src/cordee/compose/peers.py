@@ -13,7 +13,8 @@ from cordee.adapters.upstreams.endpoint import Endpoint
 from cordee.adapters.upstreams.openai import Server
 from cordee.compose.api_key import key_of
 from cordee.config.launch import GatewayLaunch, is_url
-from cordee.config.tree import Config, Peer
+from cordee.config.sections.outside import Peer
+from cordee.config.tree import Config
 from cordee.gateway.calls import Calls
 from cordee.gateway.hops import Hops
 from cordee.gateway.roster import Roster
@@ -31,7 +32,7 @@ def peers(config: Config, launch: GatewayLaunch) -> tuple[tuple[Peer, str], ...]
 def open_peers(config: Config, launch: GatewayLaunch, roster: Roster, calls: Calls) -> list[Coroutine[Any, Any, None]]:
     """The watches of all servers by URL, to be run while the gateway lives. Raises ValueError, OSError."""
     name = installation(launch.data)
-    calls.hops = Hops(name)
+    calls.follow(hops=Hops(name))
     return [_reach(peer, key, name, config, roster) for peer, key in peers(config, launch)]
 
 

@@ -19,27 +19,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cordee.adapters import envoy_binary, kernels_fetch, models, pki, valkey
+from cordee.adapters import envoy_binary, link_tls, pki, valkey
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key, ensure_admin_key
 from cordee.adapters.model_sources import ModelError
 from cordee.compose.certificate import EdgeCertificate
+from cordee.compose.checked import FAILED, CannotStartError, look_first
 from cordee.compose.layout import Ground, lay_out
-from cordee.compose.reload import Reloads, write_resolved
+from cordee.compose.reload import Reloads, resolved_file, write_resolved
 from cordee.compose.terminal import on_hangup
-from cordee.config.load import cache_dir
-from cordee.config.tree import Config, Entry
-from cordee.kernels import library
-from cordee.supervisor.addresses import AddressError, Resolved, check_free, resolve, socket_dir
+from cordee.config.tree import Config
+from cordee.supervisor.addresses import AddressError, Resolved, socket_dir
 from cordee.supervisor.asking import CONTROL
 from cordee.supervisor.claim import Claim, ClaimError
 from cordee.supervisor.display import Display
 from cordee.supervisor.events import Event, Listener
 from cordee.supervisor.lines import Lines
 from cordee.supervisor.supervise import Platform, Supervisor, base
-
-USAGE = 2  # exit status: something that was asked for cannot be
-FAILED = 1
 
 # What a child may know of the environment. Settings are not among it: they stand resolved in its configuration file, and a
 # variable would overrule what was said on the command line.
@@ -49,26 +45,6 @@ PASSED_ON = frozenset(
 )
 PASSED_ON_PREFIXES = ("LC_", "XDG_")
 EDGE_PASSED_ON = frozenset({"PATH", "LANG", "TZ", "TMPDIR"})
-
-
-class CannotStartError(Exception):
-    """The platform cannot start; the message says why and what to do. `code`: the exit status."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """What was found to be usable."""
-
-    model: str
-    model_name: str
-    envoy: Path | None
-    valkey: Path | None
-    web: Resolved | None
-    mobile: Resolved | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +83,14 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
     """Check, write down, lay out. Raises CannotStartError, OSError."""
     data = claim.data
     try:
-        checked = _check(config, environ)
+        checked = look_first(config, environ)
         key = ensure_admin_key(data)
         admin_key(data, environ)  # one that cannot be used is said now, not by every gateway
         if config.link.transport == "tls":
             pki.ensure(data)
         sockets = socket_dir(claim.run, data, environ.get("XDG_RUNTIME_DIR"))
         _sweep(sockets)
-        config_file = claim.run / "config.json"
+        config_file = resolved_file(data)
         write_resolved(config_file, config)
         ground = Ground(
             data=data,
@@ -142,7 +118,13 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
         specs = lay_out(config, ground)
     except AddressError as error:
         raise CannotStartError(str(error), FAILED) from error
-    except (KeysError, ModelError, pki.PkiError, envoy_binary.EnvoyMissingError, valkey.StoreMissingError) as error:
+    except (
+        KeysError,
+        ModelError,
+        link_tls.PkiError,
+        envoy_binary.EnvoyMissingError,
+        valkey.StoreMissingError,
+    ) as error:
         raise CannotStartError(str(error), FAILED) from error
     reloads = Reloads(config, config_file, reread)
     platform = Platform(
@@ -163,48 +145,6 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
         stop_s=config.supervisor.stop_s,
     )
     return _Prepared(platform, certificate)
-
-
-def _check(config: Config, environ: Mapping[str, str]) -> _Checked:
-    if not config.web.gateways_per_server + config.mobile.gateways_per_server:
-        raise CannotStartError(
-            "web.gateways_per_server and mobile.gateways_per_server are both 0: nobody could be served; set one of them to "
-            "1 or more",
-            USAGE,
-        )
-    web = _public(config.web, "--web", needed=config.edge.enabled)
-    mobile = _public(config.mobile, "--mobile", needed=config.edge.enabled)
-    cache = cache_dir(environ)
-    model = models.verify(config.model, cache)
-    if model.path is not None and not _kernels(config, cache):
-        raise CannotStartError(
-            "llama.cpp's library is not on this machine: fetch it with `cordee models pull`, set engine.library to a "
-            "directory that holds it, or try the platform without a model: --model oracle",
-            FAILED,
-        )
-    by_path = model.path is not None and Path(config.model).expanduser().absolute() == model.path
-    return _Checked(
-        model=str(model.path) if by_path else config.model,
-        model_name=model.name,
-        envoy=envoy_binary.binary(config.edge.binary) if config.edge.enabled else None,
-        valkey=valkey.binary() if config.store.enabled and not config.store.url else None,
-        web=web,
-        mobile=mobile,
-    )
-
-
-def _public(entry: Entry, option: str, *, needed: bool) -> Resolved | None:
-    if not needed and not entry.gateways_per_server:
-        return None
-    address = resolve(entry.address, option)
-    check_free(address, option)
-    return address
-
-
-def _kernels(config: Config, cache: Path) -> bool:
-    if config.engine.library:
-        return library.has_library(Path(config.engine.library).expanduser())
-    return kernels_fetch.locate(cache) is not None or library.installed_directory() is not None
 
 
 def _passed_on(environ: Mapping[str, str], config: Config) -> dict[str, str]:

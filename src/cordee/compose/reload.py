@@ -54,6 +54,11 @@ class Reloads:
         return frozenset({EDGE_KEEPS_TIME}) if longer else frozenset()
 
 
+def resolved_file(data: Path) -> Path:
+    """Where the platform of `data` has written down what it runs with."""
+    return data / "run" / "config.json"
+
+
 def write_resolved(path: Path, config: Config) -> None:
     """The whole tree, for the owner only; old or new for whoever reads meanwhile. Raises OSError."""
     new = path.with_name(path.name + ".new")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from cordee.adapters import pki
+from cordee.adapters import link_tls, pki
 
 
 def context_to_workers(data: Path) -> ssl.SSLContext:
     """Certificates are made or renewed first. Raises OSError."""
     try:
         pki.ensure(data)
-        return pki.client_context(data, "gateway", "worker")
-    except pki.PkiError as error:
+        return link_tls.client_context(data)
+    except link_tls.PkiError as error:
         raise OSError(str(error)) from error
 
 
 def is_worker(peer: ssl.SSLObject) -> bool:
-    return pki.peer_role(peer) == "worker"
+    return link_tls.peer_role(peer) == link_tls.WORKER

@@ -14,8 +14,8 @@ import uvloop
 
 from cordee.adapters.clock import LoopClock
 from cordee.adapters.host import Host
+from cordee.adapters.link_tls import PkiError
 from cordee.adapters.model_sources import ModelError
-from cordee.adapters.pki import PkiError
 from cordee.adapters.reports import Reporter
 from cordee.compose.engines import open_engine
 from cordee.compose.listen import Door, open_door

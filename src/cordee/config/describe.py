@@ -15,7 +15,8 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from cordee.config.tree import Config, Section
+from cordee.config.sections.base import Section
+from cordee.config.tree import Config
 
 ENVIRONMENT_PREFIX = "CORDEE_"
 
@@ -102,7 +103,7 @@ def _walk(kind: type[Section], value: Section, prefix: str) -> Iterator[Setting]
         if _is_section(hint):
             yield from _walk(hint, current, f"{prefix}{field.name}.")
         else:
-            yield Setting(prefix + field.name, hint, current, _allowed(inspect.type_info(hint)))
+            yield Setting(prefix + field.name, hint, current, allowed(hint))
 
 
 def _is_section(hint: object) -> bool:
@@ -111,6 +112,11 @@ def _is_section(hint: object) -> bool:
 
 def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
+
+
+def allowed(hint: Any) -> str:
+    """What a value of this type may be, as a phrase that ends "must be …"."""
+    return _allowed(inspect.type_info(hint))
 
 
 def _allowed(info: inspect.Type) -> str:

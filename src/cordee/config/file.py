@@ -41,6 +41,8 @@ def _read(file: Path) -> str:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ConfigError(f"{file}: not a regular file; name a {FILE_NAME} or a .json file.")
             raw = stream.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: there is no such file; name another with --config FILE.") from error
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read: {error.strerror}; make it readable for this user, or name another with --config FILE."

@@ -161,7 +161,7 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Setting]) 
         if name in RESERVED or not _is_ours(name):
             continue
         if name not in variables:
-            near = difflib.get_close_matches(name, [*variables, *RESERVED], n=1)
+            near = difflib.get_close_matches(name, [*variables, *RESERVED], n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "`cordee config show` lists what can be set."
             raise ConfigError(f"environment variable {name}: there is no such setting; {hint}")
         yield variables[name], _Given(value, f"environment variable {name}", text=True)

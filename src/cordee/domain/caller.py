@@ -47,7 +47,8 @@ class Caller:
 
     `shared` is what all keys of the tenant may use together. `priority` is what a call gets that does not say,
     `priority_max` the highest it may ask for (the lowest number). `local_only`: its calls never leave this installation;
-    otherwise `sensitivity` says how late they do. `is_limited`: there is anything to count at all.
+    otherwise `sensitivity` says how late they do. `region`: where its calls come from that do not say; "" for unknown.
+    `is_limited`: there is anything to count at all.
     """
 
     key_id: str
@@ -59,6 +60,7 @@ class Caller:
     priority_max: Priority = Priority.INTERACTIVE
     local_only: bool = False
     sensitivity: Sensitivity = Sensitivity.INTERNAL
+    region: str = ""
     is_limited: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

@@ -53,13 +53,16 @@ class KeptBytes:
 @record
 class Found:
     """A kept call and how far it has come. `replica` is where it was last seen to be answered, "" where nobody said. `charged`:
-    tokens that its first gateway has accounted for, None while it has not. `is_owned`: that gateway lives."""
+    tokens that were accounted for, None while nobody has. `is_owned`: the gateway that took it lives. `accountant`: the life of the
+    gateway that is to account for it, "" where the last one has done so; `is_accounted`: that one lives."""
 
     call: KeptCall
     replica: str = ""
     charged: int | None = None
     answer: KeptTokens | KeptBytes | None = None
     is_owned: bool = False
+    accountant: str = ""
+    is_accounted: bool = False
 
 
 @record

@@ -9,22 +9,18 @@ No I/O and no clock: `now` is an argument; what follows for the engine and for l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cordee.domain.chunk import Finish
-from cordee.engine.job import ROWS, Emission, JobName, Rows, Tokens
+from cordee.engine.job import Emission, JobName, Rows, Tokens
+from cordee.engine.kept import KEPT_BYTES, Kept, Listener, Part, rows_of
 from cordee.link.frames import ROW, LogprobRow
 
 KEEPER = 0  # the number of a connection that no gateway has
 HANDLES = 1 << 32
-KEPT_BYTES = 2048  # what an answer weighs beside its rows: its records, its names and its place in the tables
-LOGPROB_BYTES, ALTERNATIVE_BYTES = (
-    320,
-    136,
-)  # of CPython's tuples and numbers, for one token and for each alternative to it
 ENDS_WHOLE = frozenset((Finish.STOP, Finish.LENGTH))
 
 
@@ -35,47 +31,6 @@ class KeepRules:
     grace_s: float = 30.0
     keep_s: float = 300.0
     bytes_max: int = 64 * 1024 * 1024
-
-
-@dataclass(eq=False, slots=True)
-class Listener:
-    """An attempt of a gateway that hears a kept answer. `at`: rows it has had; None: all so far, it hears the next one live."""
-
-    name: JobName
-    kept: Kept
-    at: int | None
-
-
-@dataclass(eq=False, slots=True)
-class Kept:
-    """One answer. `left` choices are not complete; `cost`: tokens of cache that one of them may come to occupy.
-
-    `rows` is its ring; None: it was given up for lack of room, and only those who listen live hear the rest. `extra` is what it
-    weighs beside them, and `is_weighed` whether it counts at all. `spoiled`: it ended as no answer should and is not given to
-    anybody again.
-    """
-
-    handle: int
-    tenant: str
-    call: str
-    choices: tuple[int, ...]
-    left: int
-    cost: int
-    rows: bytearray | None
-    logprobs: dict[tuple[int, int], LogprobRow] = field(default_factory=dict)
-    listeners: list[Listener] = field(default_factory=list)
-    extra: int = KEPT_BYTES
-    is_weighed: bool = True
-    since_s: float = 0.0  # when it ended, or lost its last listener
-    spoiled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows that a listener has not had yet, addressed to it. `more`: there are others behind them."""
-
-    emission: Emission
-    more: bool
 
 
 class Keeps:
@@ -106,7 +61,7 @@ class Keeps:
         old = self._named.get((tenant, call))
         if old is not None:
             self._forget(old)
-        rows = _rows_of(choices, outputs)
+        rows = rows_of(choices, outputs)
         size = KEPT_BYTES + len(rows)
         self._make_room(size)
         if self.bytes + size > self._rules.bytes_max:
@@ -136,24 +91,10 @@ class Keeps:
         found = self._listeners.get(listener)
         if found is None or found.at is None or found.kept.rows is None:
             return None
-        kept, ring = found.kept, found.kept.rows
-        number, handle = listener
-        end = min(len(ring), (found.at + rows_max) * ROW.size)
-        rows = np.frombuffer(bytes(ring[found.at * ROW.size : end]), ROWS).copy()
-        logprobs: list[tuple[int, LogprobRow]] = []
-        if kept.logprobs:
-            for _, choice, finish, index, _ in rows.tolist():
-                report = None if finish else kept.logprobs.get((choice, index))
-                if report is not None:
-                    logprobs.append((number, (handle, *report[1:])))
-        rows["handle"] = handle
-        found.at = end // ROW.size
-        more = end < len(ring)
-        if not more:
-            found.at = None
-            if not kept.left:
-                self._hush(found)
-        return Part(Emission(np.full(len(rows), number, np.uint32), rows, logprobs), more)
+        part = found.kept.part(found, rows_max)
+        if not part.more and not found.kept.left:
+            self._hush(found)
+        return part
 
     def leave(self, listener: JobName, now: float) -> None:
         """It does not listen any more; the answer goes on for a while, for whoever comes back."""
@@ -266,10 +207,7 @@ class Keeps:
             if kept is None:
                 continue
             if kept.rows is not None:
-                size = LOGPROB_BYTES + ALTERNATIVE_BYTES * len(row[4])
-                kept.logprobs[row[1], row[2]] = row
-                kept.extra += size
-                self.bytes += size
+                self.bytes += kept.noted(row)
             sent += [(one.name[0], (one.name[1], *row[1:])) for one in kept.listeners if one.at is None]
         return sent
 
@@ -358,17 +296,7 @@ class Keeps:
     def _weigh_nothing(self, kept: Kept) -> None:
         if kept.is_weighed:
             kept.is_weighed = False
-            self.bytes -= kept.extra + len(kept.rows or ())
-
-
-def _rows_of(choices: tuple[int, ...], outputs: Sequence[Tokens]) -> bytearray:
-    """What was said before this worker took over, as the rows it would have sent."""
-    ring = bytearray()
-    for choice, output in zip(choices, outputs, strict=True):
-        rows = np.zeros(len(output), ROWS)
-        rows["choice"], rows["index"], rows["token"] = choice, np.arange(len(output)), output
-        ring += rows.tobytes()
-    return ring
+            self.bytes -= kept.weight()
 
 
 def _with(ready: Emission, failures: Sequence[tuple[JobName, str]]) -> Emission:

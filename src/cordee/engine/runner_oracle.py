@@ -43,7 +43,7 @@ class Faults:
     """What goes wrong in a rehearsal, by the number of the answer from which on it does; NEVER for a sound engine.
 
     `wrong_from`: it says other tokens than it should, as fast as ever. `stuck_from`: it says nothing any more, while the process
-    goes on beating. `poison`: the bytes of the tokens that end the process when a prompt holds them, once it would have been
+    goes on beating. `poison`: the bytes of the tokens that end the process when a prompt holds them, while it is being
     computed.
     """
 
@@ -102,7 +102,8 @@ class OracleEngine:
     def submit(self, job: Job) -> None:
         self._count()
         if self._faults.poison and self._faults.poison in job.prompt.tobytes():
-            self._clock.call_later(self._pace.first_token_s, _die)
+            # before the first token for certain: timers of one millisecond run in any order
+            self._clock.call_later(self._pace.first_token_s / 2, _die)
         for position in range(len(job.choices)):
             self._arrivals += 1
             heapq.heappush(self._waiting, (job.priority, self._arrivals, job, position))

@@ -121,7 +121,10 @@ class Pool:
             return
         if self.seats.waiting:
             self.seats.departed(self.clock.now(), ticket.size.tokens)
-            self.settle()
+            # A seat at a replica that is out helps nobody. It is given back once by each of its calls, which all wait by then: to
+            # look at all of them each time would take seconds for a thousand.
+            if replica.ready:
+                self.settle()
 
     def join(self, replica: Replica, upstream: Upstream) -> None:
         self.seats.replicas.append(replica)

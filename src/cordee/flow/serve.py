@@ -37,6 +37,7 @@ class Abandoned:
 
 BUSY_PAUSE_S = 0.02  # a load report is at most one step or one beat old
 SERVED, ABANDONED = Served(), Abandoned()
+NOBODY: frozenset[str] = frozenset()
 
 Result = Served | Abandoned | Refusal | Stop
 
@@ -44,7 +45,8 @@ Result = Served | Abandoned | Refusal | Stop
 async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
     """From the queue to the end. Never raises; every seat taken is given back."""
     now = pool.clock.now
-    want = Want(Size(call.sequences, call.cost), prefer=call.attach, affinity=call.affinity, region=call.region)
+    size = Size(call.sequences, call.cost)
+    want = Want(size, False, "", NOBODY, call.attach, "", False, call.affinity, call.region)
     ticket = Ticket(call.id, call.priority, want, call.arrived_s + _patience_s(call, pool), call.tenant)
     answer.trip = trip
     pool.budget.first_attempt()
@@ -61,10 +63,10 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
             answer.leave()
         else:
             answer.stop()
-        replica, held, number = trip.replica, trip.ticket, trip.number  # a second attempt may have won
+        replica, held = trip.replica, trip.ticket  # a second attempt may have won
         assert replica is not None
         assert held is not None
-        ticket = held
+        ticket, number = held, trip.number
         pool.leave(replica, ticket)
         if ticket.charged:
             read = call.cost if call.work is None else len(call.work.prompt)
@@ -238,7 +240,7 @@ def _note(answer: Answer, pool: Pool, trip: Trip, replica: Replica) -> None:
         first_s = answer.first_s - trip.began_s
         if pool.hedge is not None:
             pool.hedge.note(first_s)
-    replica.noted(answer.last_s, first_s, token_s(answer) if trip.attempts == 1 else -1.0)
+    replica.pace.noted(answer.last_s, first_s, token_s(answer) if trip.attempts == 1 and answer.outputs else -1.0)
 
 
 def _left(pool: Pool, trip: Trip, result: Result) -> Result:
@@ -293,5 +295,5 @@ def outcome(call: Call, answer: Answer, trip: Trip, result: Result, now: float) 
         now - call.arrived_s,
         call.key_id, call.path, trip.asked, trip.replicas,
         trip.continuation.name.lower() if trip.continuation is not None else "",
-        cloud=replica is not None and replica.kind is ReplicaKind.CLOUD,
+        False, replica is not None and replica.kind is ReplicaKind.CLOUD,
     )  # fmt: skip

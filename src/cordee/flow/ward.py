@@ -91,7 +91,8 @@ class Ward:
         explained_s = self._explained.get(replica.id)
         if trip.mark is not None or probe is not None or (explained_s is not None and now - explained_s < ONE_CRASH_S):
             return None
-        if answer.last_s <= trip.began_s or crash == 1:
+        # who came from a worker that died, and was not even accepted by this one, met one that was dead already
+        if was_accepted and (answer.last_s <= trip.began_s or crash == 1):
             trip.mark = fingerprint(answer.call)
             self.quarantine.suspected(trip.mark)
             self._origins[trip] = self._origin(now, replica)

@@ -16,17 +16,17 @@ from cordee.domain.caller import Caller
 from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
-from cordee.gateway import leaving, near, prepare
+from cordee.gateway import near, prepare
 from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
 from cordee.gateway.hops import Hops
 from cordee.gateway.kept import Kept
 from cordee.gateway.kept_sink import KeptSink
-from cordee.gateway.leaving import Leave
+from cordee.gateway.manner import Manner, Manners
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.onward import Chains
 from cordee.gateway.recorder import Recorder
-from cordee.gateway.replies import no_model, refusal
+from cordee.gateway.replies import no_model, no_worker, refusal
 from cordee.gateway.roster import Roster
 from cordee.gateway.sinks import TokenSink
 from cordee.gateway.translate import Translation
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CHAT_PATH = b"/v1/chat/completions"
+LAST_EVENT_ID = b"last-event-id"  # the client comes back for the rest of an answer
 ShapeOf = Callable[[str, str, str], Shape]  # of the id of a call, its model and the model's fingerprint
 
 
@@ -64,40 +65,40 @@ class Calls:
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
-        self._deadlines = deadlines
-        self.priorities: Mapping[bytes, Priority] = {}  # of calls that do not say, by path
+        self._manners = Manners(deadlines, {}, Hops(""))
         self.keeping: Keeping | None = None
         self.chains: Chains | None = None  # of models that answer in each other's place, where there are any
-        self.hops = Hops("")
         self._ids = map(f"{secrets.token_hex(6)}{{:010x}}".format, count())
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, deadlines: Deadlines) -> None:
-        """Calls that come from now on have these, where they do not say otherwise."""
-        self._deadlines = deadlines
+    def follow(
+        self, deadlines: Deadlines | None = None, priorities: Mapping[bytes, Priority] | None = None, hops: Hops | None = None
+    ) -> None:  # fmt: skip
+        """Calls that come from now on have these, where they do not say otherwise; None: as before. See Manners."""
+        of_now = self._manners
+        self._manners = Manners(
+            deadlines or of_now.deadlines, of_now.priorities if priorities is None else priorities, hops or of_now.hops
+        )
 
     def chain(self, chains: Chains | None) -> None:
         """Which models answer in each other's place, for requests that come from now on."""
         self.chains = chains
 
-    def prioritise(self, priorities: Mapping[bytes, Priority]) -> None:
-        """The classes of calls that come from now on and do not say, by their path."""
-        self.priorities = priorities
-
     def chat(self, request: Request, exchange: Outlet, caller: Caller | None, shape_of: ShapeOf | None = None) -> None:
         """`shape_of`: the format of the answer where it is not the endpoint's own."""
         assert caller is not None
-        if self._goes_on(request, exchange, caller, shape_of):
+        if self.keeping is not None and LAST_EVENT_ID in request.headers:
+            self.keeping.resumes.by_post(request, exchange, caller, shape_of)
             return
         body = decode(requests.CHAT, request.body)
-        prepare.note_tier(request, body.service_tier)
+        tier = prepare.tier(body.service_tier) if body.service_tier is not None else None
         pool, model = self._pool(body.model)
         if self.chains is not None:
             self.chains.take(
                 request, exchange, caller, body, lambda again: self.chat(again, exchange, caller, shape_of)
             )
         if model is None:
-            self._forward(request, exchange, caller, pool, stream=bool(body.stream), shape_of=shape_of)
+            self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream), shape_of=shape_of)
             return
         try:
             self._own(self._chat(request, exchange, caller, pool, model, body, shape_of))
@@ -107,15 +108,16 @@ class Calls:
 
     def completion(self, request: Request, exchange: Outlet, caller: Caller | None) -> None:
         assert caller is not None
-        if self._goes_on(request, exchange, caller, None):
+        if self.keeping is not None and LAST_EVENT_ID in request.headers:
+            self.keeping.resumes.by_post(request, exchange, caller, None)
             return
         body = decode(requests.COMPLETION, request.body)
-        prepare.note_tier(request, body.service_tier)
+        tier = prepare.tier(body.service_tier) if body.service_tier is not None else None
         pool, model = self._pool(body.model)
         if self.chains is not None:
             self.chains.take(request, exchange, caller, body, lambda again: self.completion(again, exchange, caller))
         if model is None:
-            self._forward(request, exchange, caller, pool, stream=bool(body.stream))
+            self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream))
             return
         try:
             self._own(self._completion(request, exchange, caller, pool, model, body))
@@ -184,7 +186,7 @@ class Calls:
     def _pool(self, name: str) -> tuple[Pool, prepare.Model | None]:
         pool = self._roster.pools.get(name)
         if pool is None:
-            raise no_model(name)
+            raise no_worker(name) if name in self.models else no_model(name)
         # A model of ours that no worker has served yet can only be answered outside: it is forwarded.
         return pool, self.models.get(name) if name in self._roster.contexts else None
 
@@ -193,68 +195,47 @@ class Calls:
             raise Invalid("'stream_options' needs 'stream': true", "stream_options")
 
     def _forward(
-        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, *, stream: bool, shape_of: ShapeOf | None = None
+        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, tier: Priority | None, *, stream: bool,
+        shape_of: ShapeOf | None = None,
     ) -> None:  # fmt: skip
         refuse_repeated_route(request.body)
-        keeping = self.keeping
-        wish = keeping.wish(request) if keeping is not None else None
+        manner, keeping = self._manners.of(request, caller, tier), self.keeping
+        wish = keeping.wish(request) if keeping is not None and manner.asks_kept else None
         if keeping is None or wish is None or not wish.key:
-            self.send(request, exchange, caller, pool, next(self._ids), stream=stream, shape_of=shape_of)
+            self.send(request, exchange, pool, manner, next(self._ids), stream=stream, shape_of=shape_of)
         else:
-            keeping.forward(wish, Forwarding(self, request, exchange, caller, pool, stream, shape_of))
+            keeping.forward(wish, Forwarding(self, request, exchange, manner, pool, stream, shape_of))
 
     def send(
-        self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, id: str, *, stream: bool,
+        self, request: Request, exchange: Outlet, pool: Pool, manner: Manner, id: str, *, stream: bool,
         shape_of: ShapeOf | None = None, kept: Kept | None = None, said: bytes = b"",
     ) -> None:  # fmt: skip
         """A request that another server answers goes its way as call `id`. `kept` hears of it, `said` is added to the headers."""
-        headers = request.headers
+        caller, prefix_tokens = manner.caller, pool.seats.router.prefix_tokens
         call = Call(
-            id, pool.model, caller.tenant, request.path.decode(), stream, self._clock.now(),
-            self._priority(request, caller),
-            prepare.deadlines(request, self._deadlines),
-            None, request.body, self.hops.sent_on(headers), local_only=leaving.local_only(request, caller),
-            sensitivity=leaving.sensitivity(request, caller), key_id=caller.key_id, tells_queue=b"x-cordee-queue-events" in headers,
-            affinity=near.of_body(request.body, router.prefix_tokens) if (router := pool.seats.router).prefix_tokens else 0,
-            region=near.region(request) if near.REGION in headers else "",
+            id, pool.model, caller.tenant, manner.path, stream, self._clock.now(), manner.priority, manner.deadlines, None,
+            request.body, manner.headers, caller.key_id, False, "", manner.local_only, manner.sensitivity,
+            near.of_body(request.body, prefix_tokens) if prefix_tokens else 0, manner.region, manner.tells_queue,
         )  # fmt: skip
-        if b"x-cordee-priority" in headers:
-            said += prepare.lowered(request, call.priority)
         if shape_of is not None:
             exchange = Translation(exchange, shape_of(id, pool.model, fingerprint_of(pool)), stream=stream)
         if kept is not None:
             exchange = Recorder(exchange, kept, self.keeping.rules.answer_bytes_max if self.keeping is not None else 0)
         box: Mailbox[Fact] = Mailbox()
-        sink = ForwardSink(exchange, box, b"x-request-id: %s\r\n%s" % (id.encode(), said))
+        sink = ForwardSink(exchange, box, b"x-request-id: %s\r\n%s%s" % (id.encode(), manner.said, said))
         self._walks.begin(call, pool, sink, box, exchange, caller, kept, request.onward)
-
-    def _priority(self, request: Request, caller: Caller) -> Priority:
-        """What it asks for, or what its path or its key gives it; never more than its key may."""
-        if b"x-cordee-priority" in request.headers:
-            return max(prepare.wish(request), caller.priority_max)
-        if self.priorities:
-            return max(self.priorities.get(request.path, caller.priority), caller.priority_max)
-        return caller.priority
-
-    def _goes_on(self, request: Request, exchange: Outlet, caller: Caller, shape_of: ShapeOf | None) -> bool:
-        """The client comes back for the rest of an answer, which somebody else sees to."""
-        if self.keeping is None or b"last-event-id" not in request.headers:
-            return False
-        self.keeping.resumes.by_post(request, exchange, caller, shape_of)
-        return True
 
     def _draft(
         self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model,
         body: ChatRequest | CompletionRequest, build: Callable[[], Work], shape: Shaping, is_long: bool,
         is_endpoints_own: bool,
     ) -> Draft:  # fmt: skip
-        self._leave(request, caller, pool)  # what is wrong with its headers is said before the prompt is prepared
-        near.region(request)
+        # What is wrong with its headers is said before the prompt is prepared.
+        manner = self._manners.of(request, caller, prepare.tier(body.service_tier))
         if body.n is not None and body.n > 1:
             prepare.refuse_too_many(body.n, max((r.capacity.sequences for r in pool.seats.replicas), default=body.n))
         return Draft(
-            request, exchange, caller, pool, model, body, build, shape, self._clock.now(),
-            prepare.deadlines(request, self._deadlines), self._priority(request, caller), is_long=is_long,
+            request, exchange, caller, pool, model, body, build, shape, self._clock.now(), manner, is_long=is_long,
             is_endpoints_own=is_endpoints_own,
         )  # fmt: skip
 
@@ -264,18 +245,15 @@ class Calls:
         """A draft goes its way as call `id`, for our own workers. `kept`: it outlives this gateway; `start`: where its client
         is already; `said` is added to the headers."""
         request, body, exchange = draft.request, draft.body, draft.exchange
-        leave = self._leave(request, draft.caller, draft.pool)
+        manner, caller, pool = draft.manner, draft.caller, draft.pool
+        prefix_tokens = pool.seats.router.prefix_tokens
         call = Call(
-            id, draft.model.name, draft.caller.tenant, request.path.decode(), bool(body.stream), draft.arrived_s,
-            priority=draft.priority, deadlines=draft.deadlines, work=work, keep=kept is not None,
-            attach="" if kept is None else kept.attach, body=leave.body, headers=leave.headers,
-            local_only=leave.local_only, sensitivity=leave.sensitivity, key_id=draft.caller.key_id,
-            tells_queue=b"x-cordee-queue-events" in request.headers,
-            affinity=near.of_prompt(work.prompt, router.prefix_tokens) if (router := draft.pool.seats.router).prefix_tokens else 0,
-            region=near.region(request) if near.REGION in request.headers else "",
+            id, draft.model.name, caller.tenant, manner.path, bool(body.stream), draft.arrived_s, manner.priority,
+            manner.deadlines, work, request.body if pool.gate is not None else b"", manner.headers, caller.key_id,
+            kept is not None, "" if kept is None else kept.attach, manner.local_only, manner.sensitivity,
+            near.of_prompt(work.prompt, prefix_tokens) if prefix_tokens else 0, manner.region, manner.tells_queue,
         )  # fmt: skip
-        if b"x-cordee-priority" in request.headers:
-            said += prepare.lowered(request, call.priority)
+        said = manner.said + said
         box: Mailbox[Fact] = Mailbox()
         if kept is None:
             sink = TokenSink(
@@ -293,12 +271,6 @@ class Calls:
                 opening=self._opening() if draft.is_endpoints_own else b"",
             )  # fmt: skip
         self._walks.begin(call, draft.pool, sink, box, exchange, draft.caller, kept, request.onward)
-
-    def _leave(self, request: Request, caller: Caller, pool: Pool) -> Leave:
-        """What a call of our own models needs to go to a provider, where there is one. Raises Invalid."""
-        if pool.gate is None:
-            return leaving.STAYS
-        return leaving.of(request, caller, self.hops)
 
     def _opening(self) -> bytes:
         """When a client is to reconnect, in milliseconds: not everybody at once."""
@@ -347,19 +319,23 @@ class Calls:
 class Forwarding:
     """A request for another server that may be sent, as one call or another."""
 
-    __slots__ = ("_calls", "_shape_of", "caller", "exchange", "pool", "request", "stream")
+    __slots__ = ("_calls", "_manner", "_shape_of", "exchange", "pool", "request", "stream")
 
     def __init__(
-        self, calls: Calls, request: Request, exchange: Outlet, caller: Caller, pool: Pool, stream: bool,
+        self, calls: Calls, request: Request, exchange: Outlet, manner: Manner, pool: Pool, stream: bool,
         shape_of: ShapeOf | None,
     ) -> None:  # fmt: skip
         self._calls = calls
         self._shape_of = shape_of
         self.request = request
+        self._manner = manner
         self.exchange = exchange
-        self.caller = caller
         self.pool = pool
         self.stream = stream
+
+    @property
+    def caller(self) -> Caller:
+        return self._manner.caller
 
     def next_id(self) -> str:
         return next(self._calls._ids)
@@ -373,7 +349,7 @@ class Forwarding:
 
     def send(self, id: str, kept: Kept, said: bytes) -> None:
         self._calls.send(
-            self.request, self.exchange, self.caller, self.pool, id, stream=self.stream, shape_of=self._shape_of, kept=kept,
+            self.request, self.exchange, self.pool, self._manner, id, stream=self.stream, shape_of=self._shape_of, kept=kept,
             said=said,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from random import Random
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from cordee.gateway.canary import Canary
+from cordee.gateway.canary_visit import Examiner
 from cordee.policy.canary import CanaryRules, Known, Said
 from cordee.ports import Clock
 
@@ -19,25 +20,16 @@ class Canaries:
     def __init__(
         self, rules: CanaryRules, clock: Clock, rng: Random, answers: dict[str, Said], agreed: Callable[[dict[str, Said]], None]
     ) -> None:  # fmt: skip
-        self._rules = rules
-        self._known = Known(answers)
-        self._clock = clock
-        self._rng = rng
-        self._agreed = agreed
-        self._all: list[Canary] = []
         self._failures: Counter[tuple[str, str]] = Counter()
+        self._examiner = Examiner(rules, Known(answers), clock, rng, self._failed, agreed)
 
     def one(self) -> Canary:
         """For one more worker."""
-        canary = Canary(self._rules, self._known, self._clock, self._rng, self._failed, self._agreed)
-        self._all.append(canary)
-        return canary
+        return Canary(self._examiner)
 
     def follow(self, rules: CanaryRules) -> None:
         """From now on by these."""
-        self._rules = rules
-        for canary in self._all:
-            canary.rules = rules
+        self._examiner.rules = rules
 
     def metrics(self) -> Iterable[Metric]:
         failures = CounterMetricFamily(

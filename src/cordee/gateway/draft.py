@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cordee.domain.call import Deadlines, Priority, Work
+from cordee.domain.call import Work
 from cordee.domain.caller import Caller
 from cordee.flow.pool import Pool
+from cordee.gateway.manner import Manner
 from cordee.gateway.prepare import Model
 from cordee.http.exchange import Outlet
 from cordee.http.request import Request
@@ -23,16 +24,14 @@ class Draft:
     that format is the endpoint's, not another protocol's. `is_long`: the work is made beside the event loop."""
 
     __slots__ = (
-        "arrived_s", "body", "build", "caller", "deadlines", "exchange", "is_endpoints_own", "is_long",
-        "model", "pool", "priority",
+        "arrived_s", "body", "build", "caller", "exchange", "is_endpoints_own", "is_long", "manner", "model", "pool",
         "request", "shape",
     )  # fmt: skip
 
     def __init__(
         self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: Model,
         body: ChatRequest | CompletionRequest, build: Callable[[], Work], shape: Shaping, arrived_s: float,
-        deadlines: Deadlines, priority: Priority, *, is_long: bool,
-        is_endpoints_own: bool,
+        manner: Manner, *, is_long: bool, is_endpoints_own: bool,
     ) -> None:  # fmt: skip
         self.request = request
         self.exchange = exchange
@@ -43,7 +42,6 @@ class Draft:
         self.build = build
         self.shape = shape
         self.arrived_s = arrived_s
-        self.deadlines = deadlines
-        self.priority = priority
+        self.manner = manner
         self.is_long = is_long
         self.is_endpoints_own = is_endpoints_own

@@ -32,12 +32,13 @@ from cordee.gateway.idempotency import (
     wish_of,
 )
 from cordee.gateway.journals import Journals
-from cordee.gateway.kept import Kept
+from cordee.gateway.kept import Kept, Source
 from cordee.gateway.replay import replay_bytes, replay_tokens
 from cordee.gateway.replies import refusal
 from cordee.gateway.resume import Resumes
 from cordee.http.exchange import Outlet
 from cordee.http.request import Request
+from cordee.policy.accounts import settled_before
 from cordee.ports import AwayError
 from cordee.wire.errors import Invalid
 
@@ -51,7 +52,7 @@ TAKES_MAX = 3  # of a key whose call fails again and again while its repeats wai
 
 @dataclass(frozen=True, slots=True)
 class KeepingRules:
-    """See config.tree.Streams and config.tree.Idempotency. `by_default`: calls are kept that do not ask for it."""
+    """See config.sections.kept.Streams and config.sections.kept.Idempotency. `by_default`: calls are kept that do not ask for it."""
 
     by_default: bool = False
     keep_s: float = 300.0
@@ -64,7 +65,7 @@ class KeepingRules:
 
 class Keeping:
     """`owner` names this life of this gateway. `running`: the kept calls it answers now. `repeats` counts requests that were
-    joined or replayed, by how."""
+    joined, replayed or resumed, by how; `sources` those of them that were served, by where the answer came from."""
 
     def __init__(self, calls: Calls, journals: Journals, rules: KeepingRules) -> None:
         self.rules = rules
@@ -72,6 +73,7 @@ class Keeping:
         self.journals = journals
         self.running: dict[str, Kept] = {}
         self.repeats: Counter[str] = Counter()
+        self.sources: Counter[Source] = Counter()
         self.resumes = Resumes(self, calls)
         self._calls = calls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +82,7 @@ class Keeping:
         """Say that this gateway lives, for as long as it does."""
         while True:
             await self.journals.alive(self.owner, OWNER_LASTS_S)
-            await asyncio.sleep(OWNER_BEAT_S)
+            await asyncio.sleep(OWNER_BEAT_S if self.journals.is_known else LOOK_S_MAX)
 
     def wish(self, request: Request) -> Wish | None:
         """Whether this request is to be kept. Raises Invalid."""
@@ -102,7 +104,10 @@ class Keeping:
         """What nobody waits for."""
         self._start(what)
 
-    def _begins(self, kept: Kept) -> None:
+    def served_from(self, source: Source) -> None:
+        self.sources[source] += 1
+
+    def begins(self, kept: Kept) -> None:
         """A kept call is answered here from now on, until it ends."""
         id = kept.call.id
         self.running[id] = kept
@@ -112,6 +117,15 @@ class Keeping:
                 del self.running[id]
 
         kept.ended = ended
+
+    async def accounts(self, found: Found, delivered: int) -> int | None:
+        """Tokens of a call that are not to be charged again, now that its client comes back here; None: none of them here, as
+        another gateway, or another connection at this one, accounts for the call. See policy.accounts."""
+        is_here = found.accountant == self.owner
+        is_accounted = found.call.id in self.running if is_here else found.is_accounted
+        if not is_accounted:
+            is_accounted = not await self.journals.adopt(found.call.id, found.accountant, self.owner)
+        return settled_before(found.charged, delivered, is_accounted=is_accounted)
 
     def runs(self, found: Found) -> bool:
         """Whether a gateway that lives is at it, as far as is known."""
@@ -132,12 +146,16 @@ class Keeping:
         try:
             for _ in range(TAKES_MAX):
                 # Written down before the key is taken: whoever meets the key finds the call it stands for.
-                is_kept = await self._begin(kept, draft.deadlines.total_s) and len(request.body) == len(call.body)
+                total_s = draft.manner.deadlines.total_s
+                is_begun = await self._begin(kept, total_s)
                 first, is_shared = await self._take(kept) if wish.key else (None, True)
                 if first is None:
+                    if wish.key and is_shared and not is_begun:
+                        is_begun = is_shared = await self._begin_again(kept, total_s)
+                    is_kept = is_begun and len(request.body) == len(call.body)
                     break
                 await self._undo(kept)
-                if await self._repeat(draft, work, wish.key, first):
+                if await self._repeat(draft, work, wish.key, first, REPLAYED if is_shared else REPLAYED + LOCAL):
                     return
             else:
                 raise in_progress(self.rules.wait_s)
@@ -162,7 +180,7 @@ class Keeping:
             int(time.time()), draft.model.name, fingerprint_of(draft.pool), self.owner,
         )  # fmt: skip
 
-    async def _repeat(self, draft: Draft, work: Work, key: str, call_id: str) -> bool:
+    async def _repeat(self, draft: Draft, work: Work, key: str, call_id: str, said: bytes) -> bool:
         """The same request again. False: its call is gone, and the key may be taken anew."""
         found = await self._come_far(call_id, draft.exchange, draft.caller.tenant, needs_answer=False)
         if found is None:
@@ -171,16 +189,20 @@ class Keeping:
         if not draft.exchange.is_open:
             return True
         work = replace(work, sampling=replace(work.sampling, seed=found.call.seed))
+        charged = None if found.answer is not None else await self.accounts(found, 0)
         kept = Kept(
             found.call, key, self.journals, self._keep_s(key), self.behind, draft.exchange, attach=found.replica, resumes=True,
-            charged=found.charged if found.charged is not None or self.runs(found) else 0,
+            charged=charged,
         )  # fmt: skip
+        kept.served_from = self.served_from
+        if charged is not None:
+            self.begins(kept)
         if found.answer is not None:
             self.repeats["replayed"] += 1
-            replay_tokens(draft, work, kept, found.answer, start=None, said=REPLAYED)
+            replay_tokens(draft, work, kept, found.answer, start=None, said=said)
         else:
             self.repeats["joined"] += 1
-            self._calls.launch(draft, work, found.call.id, kept, said=REPLAYED)
+            self._calls.launch(draft, work, found.call.id, kept, said=said)
         return True
 
     # -- other servers
@@ -196,15 +218,18 @@ class Keeping:
         is_shared = True
         try:
             for _ in range(TAKES_MAX):
-                await self._begin(kept, self.rules.key_keep_s)
+                is_begun = await self._begin(kept, self.rules.key_keep_s)
                 first, is_shared = await self._take(kept)
                 if first is None:
+                    if is_shared and not is_begun:
+                        is_shared = await self._begin_again(kept, self.rules.key_keep_s)
                     break
                 await self._undo(kept)
                 found = await self._come_far(first, forwarding.exchange, tenant, needs_answer=True)
                 if found is not None and found.answer is not None:
                     self.repeats["replayed"] += 1
-                    replay_bytes(forwarding.outlet(found.call.id), found, REPLAYED)
+                    self.served_from(Source.JOURNAL)
+                    replay_bytes(forwarding.outlet(found.call.id), found, REPLAYED if is_shared else REPLAYED + LOCAL)
                     return
                 await self.journals.release(tenant, wish.key, first)  # whoever ran it is gone
             else:
@@ -260,13 +285,23 @@ class Keeping:
     async def _begin(self, kept: Kept, total_s: float) -> bool:
         """Whether all gateways know of it."""
         call = kept.call
-        self._begins(kept)
+        self.begins(kept)
+        if not self.journals.is_known:  # else whoever comes back for the call would take its gateway for dead
+            await self.journals.alive(self.owner, OWNER_LASTS_S)
         try:
             await self.journals.begin(call, total_s + self._keep_s(kept.key))
         except AwayError as error:
             log.debug("call %s is known to this gateway only: %s", call.id, error)
             return False
         return True
+
+    async def _begin_again(self, kept: Kept, total_s: float) -> bool:
+        """The store was away for the call and took its key: others would meet a key that stands for nothing they can find. False:
+        the key holds here only."""
+        if await self._begin(kept, total_s):
+            return True
+        await self.journals.only_here(kept.call.tenant, kept.key, kept.call.id)
+        return False
 
     async def _take(self, kept: Kept) -> tuple[str | None, bool]:
         """The key for this call, or the call that it stands for already; and whether that holds at all gateways. Raises

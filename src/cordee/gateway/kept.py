@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, Protocol
 
 from cordee.domain.kept import KeptBytes, KeptCall, KeptTokens
@@ -24,6 +25,14 @@ class Behind(Protocol):
     def __call__(self, what: Coroutine[Any, Any, None]) -> None: ...
 
 
+class Source(StrEnum):
+    """Where the answer of a client that came back was taken from."""
+
+    RING = "ring"  # the worker that kept it
+    JOURNAL = "journal"  # the store, or this gateway's own memory
+    REGENERATED = "regenerated"  # it was made again from its seed
+
+
 class Kept:
     """`key`: its idempotency key, "" for none. `attach`: the replica that may still have the answer. `resumes`: its client, or
     another one, comes back for a call that began elsewhere; `charged`: tokens of it that were accounted for.
@@ -32,8 +41,8 @@ class Kept:
     """
 
     __slots__ = (
-        "_behind", "_exchange", "_journal", "_keep_s", "_replica", "attach", "call", "charged", "ended", "has_begun",
-        "is_journaled", "key", "new_tokens", "resumes", "trip", "verdict",
+        "_behind", "_exchange", "_has_told", "_journal", "_keep_s", "_replica", "attach", "call", "charged", "ended", "has_begun",
+        "is_journaled", "key", "new_tokens", "resumes", "served_from", "trip", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +60,8 @@ class Kept:
         self.new_tokens: Callable[[], int] = int  # how many of its tokens the client had not got before
         self.ended: Callable[[], None] = lambda: None
         self.verdict: Callable[[str], None] = lambda result: None  # hears how a resume went
+        self.served_from: Callable[[Source], None] = lambda source: None  # hears where a resume was served from, once
+        self._has_told = False
         self._journal = journal
         self._keep_s = keep_s
         self._behind = behind
@@ -65,6 +76,14 @@ class Kept:
         replica = self.trip.replica
         return bool(self.attach) and self.trip.attempts == 1 and replica is not None and replica.id == self.attach
 
+    def goes_on(self) -> None:
+        """The client that came back is given the rest, or the whole."""
+        if not self._has_told:
+            self._has_told = True
+            self.served_from(
+                Source.JOURNAL if self.is_journaled else Source.RING if self.is_attached else Source.REGENERATED
+            )
+
     def came_from(self) -> None:
         """A token came. Says where it came from, when that is somewhere new."""
         replica = self.trip.replica
@@ -74,7 +93,9 @@ class Kept:
 
     def complete(self, answer: KeptTokens | KeptBytes | None) -> None:
         """The answer is whole; None: it cannot be kept."""
-        if not self.is_journaled:
+        if self.is_journaled:
+            self.goes_on()
+        else:
             self._behind(self._journal.complete(self.call.id, answer, self._keep_s))
 
     def failed(self) -> None:
@@ -100,7 +121,11 @@ class Kept:
             if self._exchange.is_open:  # its client still listens: it sees a break, and reconnects to another gateway
                 self._exchange.abort()
         if self.resumes:
-            new = self.new_tokens() if self.charged is not None else 0
+            if self.trip.attempts and outcome.tokens_out:
+                self.goes_on()
+            new = self.new_tokens()
+            if self.charged is not None:
+                self._behind(self._journal.note(self.call.id, charged=self.charged + new))
             return replace(outcome, resumed=True, tokens_in=0, tokens_out=new)
         self._behind(self._journal.note(self.call.id, charged=outcome.tokens_out))
         return outcome

@@ -16,11 +16,13 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.kept import KeptTokens, packed
 from cordee.flow.facts import GONE, Fact
 from cordee.flow.mailbox import Mailbox
+from cordee.flow.rejoin import Rejoin, Rejoined
 from cordee.gateway.kept import Kept
 from cordee.gateway.replies import diverged, no_stream
 from cordee.gateway.sinks import EVENTS, TokenSink
 from cordee.http.exchange import Outlet
-from cordee.wire.position import ENDED, MASK, OPEN, PRIME, RESTED, START, Position, together, written
+from cordee.policy.accounts import new_tokens
+from cordee.wire.position import ENDED, MASK, OPEN, PRIME, RESTED, START, Position, written
 from cordee.wire.shape import Shape
 
 FROM_TEXT = "t." + "0" * 16  # the place of text that no worker of ours made: nothing can be resumed from it
@@ -31,7 +33,7 @@ class KeptSink(TokenSink):
 
     __slots__ = (
         "_denied", "_has_usage", "_hashes", "_ids", "_is_text", "_opened", "_opening", "_rested", "_sent", "_sent_hashes",
-        "_start", "_start_hashes", "_states", "kept",
+        "_states", "_way", "kept",
     )  # fmt: skip
 
     def __init__(
@@ -55,10 +57,9 @@ class KeptSink(TokenSink):
         self._opened = 0
         self._has_usage = self._is_text = self._denied = False
         self._opening = opening
-        self._start = start if stream else None
-        self._start_hashes = [START] * n
-        if self._start is not None:
-            self._begin_at(self._start, n)
+        self._way: Rejoin | None = None  # to where the client is, while it is not reached
+        if start is not None and stream:
+            self._begin_at(start, n)
 
     # -- port Sink
 
@@ -68,13 +69,12 @@ class KeptSink(TokenSink):
         self._hashes[choice] = ((self._hashes[choice] ^ token) * PRIME) & MASK
         self._ids[choice].append(token)
         self.kept.came_from()
-        start = self._start
-        is_old = start is not None and choice < len(start.counts) and len(self._ids[choice]) <= start.counts[choice]
+        way = self._way
         is_complete = super().token(choice, token, logprobs)
-        if is_old:
-            self._drop(choice)
-        if start is not None:
-            self._look(start)
+        if way is not None:
+            if way.is_old(choice, len(self._ids[choice])):
+                self._drop(way, choice)
+            self._look(way)
         return is_complete and not self._denied
 
     def finish(self, choice: int, why: Finish) -> None:
@@ -90,11 +90,11 @@ class KeptSink(TokenSink):
         elif rest:
             self._send(choice, rest)
         self._close(choice)
-        if self._start is not None:
-            self._look(self._start)
+        if self._way is not None:
+            self._look(self._way)
 
     def text(self, choice: int, text: str, why: Finish) -> None:
-        if self._start is not None:
+        if self._way is not None:
             self._deny(is_forged=False)
         if self._denied:
             return
@@ -115,8 +115,12 @@ class KeptSink(TokenSink):
             super().fail(status, body, headers)
 
     def writable(self) -> None:
-        if self._start is None:
+        if self._way is None:
             super().writable()
+
+    def _gather(self, choice: int) -> None:
+        if self._way is None:  # on the way to the client's position what it has is dropped
+            super()._gather(choice)
 
     # -- events
 
@@ -171,7 +175,7 @@ class KeptSink(TokenSink):
             self._sent[:opened], self._states[:opened], self._sent_hashes[:opened], has_usage=self._has_usage
         )  # fmt: skip
         opening, self._opening = self._opening, b""
-        self._exchange.write(opening + self._shape.placed(event, self.kept.call.id, where))
+        self._write(opening + self._shape.placed(event, self.kept.call.id, where))
 
     # -- the way to the client's position
 
@@ -181,40 +185,39 @@ class KeptSink(TokenSink):
         self._states[: self._opened] = start.states
         self._has_usage = start.has_usage
         assert self._opened <= n, "a position of another call"
-        self._look(start)
+        self._way = Rejoin(start)
+        self._look(self._way)
 
-    def _drop(self, choice: int) -> None:
+    def _drop(self, way: Rejoin, choice: int) -> None:
         """The client has this token's text."""
         if self._waiting is not None:
             self._waiting[choice] = ""
         if self.logprobs is not None:
             self.logprobs[choice].clear()
-        self._start_hashes[choice] = self._hashes[choice]
+        way.passed(choice, self._hashes[choice])
 
-    def _look(self, start: Position) -> None:
+    def _look(self, way: Rejoin) -> None:
         """Whether the position is reached in all choices, and is the client's. Then what came after it leaves."""
-        for choice, count in enumerate(start.counts):
-            if len(self._ids[choice]) < count:
-                if self._whys[choice] is not Finish.NONE:
-                    self._deny(
-                        is_forged=self.kept.is_attached
-                    )  # the answer is shorter than what the client says it has
+        match way.look([len(ids) for ids in self._ids], [why is not Finish.NONE for why in self._whys]):
+            case Rejoined.UNDERWAY:
                 return
-        if together(self._start_hashes[: self._opened]) != start.hash:
-            self._deny(is_forged=self.kept.is_attached)
-            return
-        self._start = None
-        for choice, count in enumerate(start.counts):
+            case Rejoined.ANOTHER:
+                self._deny(is_forged=self.kept.is_attached)
+                return
+            case Rejoined.REACHED:
+                self._way = None
+        for choice, count in enumerate(way.start.counts):
             self._sent[choice] = count
-            self._sent_hashes[choice] = self._start_hashes[choice]
+            self._sent_hashes[choice] = way.hashes[choice]
         self.kept.verdict("resumed")
+        self.kept.goes_on()
         if not self._exchange.is_slow:
             self.writable()
 
     def _deny(self, *, is_forged: bool) -> None:
         """This is not the answer that the client has the beginning of."""
         self._denied = True
-        self._start = None
+        self._way = None
         self._waiting = [""] * len(self.texts)
         self.kept.verdict("unknown" if is_forged else "diverged")
         self._exchange.answer(no_stream() if is_forged else diverged())
@@ -224,4 +227,4 @@ class KeptSink(TokenSink):
         """Tokens beyond those that were accounted for before."""
         if self._denied:
             return 0
-        return max(0, sum(self.counts) - (self.kept.charged or 0))
+        return new_tokens(sum(self.counts), self.kept.charged)

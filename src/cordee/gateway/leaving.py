@@ -4,35 +4,13 @@ key says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cordee.domain.call import Sensitivity
 from cordee.domain.caller import Caller
-from cordee.domain.record import record
-from cordee.gateway.hops import Hops
 from cordee.http.request import Request
 from cordee.wire.errors import Invalid
 
 LOCAL_ONLY, SENSITIVITY = b"x-cordee-local-only", b"x-cordee-sensitivity"
 YES, NO = frozenset({b"1", b"true"}), frozenset({b"0", b"false"})
-
-
-@record
-class Leave:
-    """What a call carries that may leave: its own body, what of its headers goes on, and who goes first."""
-
-    body: bytes = b""
-    headers: Sequence[tuple[bytes, bytes]] = ()
-    local_only: bool = False
-    sensitivity: Sensitivity = Sensitivity.INTERNAL
-
-
-STAYS = Leave()
-
-
-def of(request: Request, caller: Caller, hops: Hops) -> Leave:
-    """Raises Invalid."""
-    return Leave(request.body, hops.sent_on(request.headers), local_only(request, caller), sensitivity(request, caller))
 
 
 def local_only(request: Request, caller: Caller) -> bool:

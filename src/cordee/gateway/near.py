@@ -6,6 +6,7 @@ from array import array
 from hashlib import blake2b
 
 from cordee.domain.call import BYTES_PER_TOKEN
+from cordee.domain.caller import Caller
 from cordee.http.request import Request
 from cordee.wire.errors import Invalid
 
@@ -13,11 +14,11 @@ REGION = b"x-cordee-region"
 REGION_BYTES_MAX = 63
 
 
-def region(request: Request) -> str:
-    """The caller's X-Cordee-Region; "" where it has none. Raises Invalid."""
+def region(request: Request, caller: Caller) -> str:
+    """The request's X-Cordee-Region, else that of the key; "" where neither says. Raises Invalid."""
     value = request.headers.get(REGION)
     if value is None:
-        return ""
+        return caller.region
     if not 1 <= len(value) <= REGION_BYTES_MAX or not value.replace(b"-", b"").isalnum():
         raise Invalid(
             f"the header X-Cordee-Region is a name of letters, digits and -, up to {REGION_BYTES_MAX} of them",

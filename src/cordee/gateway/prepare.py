@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -25,6 +26,10 @@ PIECE_BYTES_MAX = 64  # no vocabulary in use has many longer tokens: more text t
 COMPLETION_TOKENS = 16  # the documented default of the completions endpoint
 ASIDE_CHARS = 8192  # longer prompts are tokenised beside the event loop
 TIMEOUT_S_MAX = 86_400.0
+PRIORITY = b"x-cordee-priority"
+TIERS = {
+    "auto": None, "scale": None, "default": Priority.STANDARD, "flex": Priority.BATCH, "priority": Priority.INTERACTIVE,
+}  # fmt: skip
 TOTAL = b"x-request-timeout"
 FIRST_TOKEN, BETWEEN_TOKENS = b"x-cordee-first-token-timeout", b"x-cordee-between-tokens-timeout"
 SEEDS = 1 << 63
@@ -74,9 +79,9 @@ def _seconds(value: bytes, header: str) -> float:
     return seconds
 
 
-def wish(request: Request) -> Priority:
+def wish(headers: Mapping[bytes, bytes]) -> Priority:
     """The caller's X-Cordee-Priority. Raises Invalid."""
-    value = request.headers[b"x-cordee-priority"]
+    value = headers[PRIORITY]
     try:
         return Priority[value.decode("ascii", "replace").upper()]
     except KeyError:
@@ -84,25 +89,18 @@ def wish(request: Request) -> Priority:
         raise Invalid(f"the header X-Cordee-Priority is one of {names}", "X-Cordee-Priority") from None
 
 
-def lowered(request: Request, got: Priority) -> bytes:
+def lowered(got: Priority) -> bytes:
     """The header line that says so where a call got less than it asked for."""
-    if b"x-cordee-priority" not in request.headers or got == wish(request):
-        return b""
     return b"x-cordee-priority: %s\r\n" % got.name.lower().encode()
 
 
-TIERS = {"auto": "", "scale": "", "default": "standard", "flex": "batch", "priority": "interactive"}
-
-
-def note_tier(request: Request, tier: str | None) -> None:
-    """OpenAI's `service_tier` stands for X-Cordee-Priority where a request has no such header. Raises Invalid."""
-    if tier is None:
-        return
-    named = TIERS.get(tier)
-    if named is None:
+def tier(name: str | None) -> Priority | None:
+    """What OpenAI's `service_tier` asks for; None: nothing. Raises Invalid."""
+    if name is None:
+        return None
+    if name not in TIERS:
         raise Invalid(f"'service_tier' is one of {', '.join(TIERS)}", "service_tier")
-    if named:
-        request.headers.setdefault(b"x-cordee-priority", named.encode())
+    return TIERS[name]
 
 
 def chat_text_size(body: ChatRequest) -> int:

@@ -36,7 +36,7 @@ ResumeAct = Callable[[str, str, Outlet, Caller, ShapeOf], None]  # of a stream a
 
 @dataclass(frozen=True, slots=True)
 class RealtimeRules:
-    """See config.tree.Realtime. `origins`: pages of other hosts that may connect; `identify_s`: how long a revoked key still
+    """See config.sections.entrances.Realtime. `origins`: pages of other hosts that may connect; `identify_s`: how long a revoked key still
     has its connection."""
 
     origins: frozenset[bytes] = frozenset()

@@ -10,11 +10,12 @@ from cordee.wire.errors import Invalid
 CHAT_PATH = b"/v1/chat/completions"
 REALTIME_PATH = b"/v1/realtime/chat"  # here, because web gateways refuse it without loading what answers it
 JSON = b"content-type: application/json\r\n"
+SOON_S = 1.0  # after which to ask again where nothing better is known
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
 
 def refusal(status: int, message: str, param: str | None = None, code: str | None = None) -> Answer:
-    extra = b"www-authenticate: Bearer\r\n" if status == 401 else b""
+    extra = b"www-authenticate: Bearer\r\n" if status == 401 else errors.retry_after(SOON_S) if status == 503 else b""
     return Answer(status, JSON + extra, errors.body(status, message, param, code))
 
 
@@ -40,6 +41,11 @@ def no_model(name: str) -> Invalid:
         code=Why.NO_MODEL.value,
         status=404,
     )
+
+
+def no_worker(name: str) -> Invalid:
+    """The model exists here, and none of its workers has come yet: to say 404 would make clients give up."""
+    return Invalid(f"no worker of the model {name!r} has come up yet; ask again", None, Why.NO_REPLICA.value, 503)
 
 
 def no_stream() -> Answer:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cordee.domain.caller import Caller
 from cordee.domain.kept import Found, KeptBytes, KeptCall
 from cordee.gateway.idempotency import digest
-from cordee.gateway.kept import Kept
+from cordee.gateway.kept import Kept, Source
 from cordee.gateway.replay import replay_bytes, replay_tokens
 from cordee.gateway.replies import CHAT_PATH, no_stream
 from cordee.gateway.translate import Translation
@@ -87,6 +87,8 @@ class Resumes:
         if call.forwarded:
             if start is None and isinstance(found.answer, KeptBytes):
                 replay_bytes(_outlet(exchange, call, shape_of), found, b"")
+                self._count("resumed")
+                self._keeping.served_from(Source.JOURNAL)
             else:
                 self._deny(exchange)
             return
@@ -112,12 +114,15 @@ class Resumes:
             self._deny(exchange)
             return
         delivered = sum(start.counts) if start is not None else 0
-        charged = found.charged if found.charged is not None else None if keeping.runs(found) else delivered
+        charged = None if found.answer is not None else await keeping.accounts(found, delivered)
         kept = Kept(
             call, "", keeping.journals, keeping.rules.keep_s, keeping.behind, exchange, attach=found.replica, resumes=True,
-            charged=charged if charged is None else max(charged, delivered),
+            charged=charged,
         )  # fmt: skip
+        if charged is not None:
+            keeping.begins(kept)
         kept.verdict = self._count
+        kept.served_from = keeping.served_from
         if start is None:
             self._count("resumed")
         if found.answer is not None:

@@ -22,7 +22,7 @@ from cordee.wire.text import Text
 GATHERED_CHARS_MAX = (
     16 * 1024
 )  # of all choices, beside the connection's own buffer: 64 KiB together, but for rare alphabets
-GATHERED_ENTRIES_MAX = 64  # tokens with their logprobs, each of them about half a KiB
+GATHERED_BYTES_MAX = 16 * 1024  # of tokens with their logprobs, which are gathered as the events they will be
 EVENTS = b"content-type: text/event-stream\r\ncache-control: no-cache\r\n"
 
 
@@ -30,8 +30,8 @@ class TokenSink:
     """Answers from our own workers. `pieces` gives the bytes of a token."""
 
     __slots__ = (
-        "_begun", "_box", "_ended", "_exchange", "_headers", "_pieces", "_shape", "_stream", "_tokens_in", "_unclosed",
-        "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
+        "_begun", "_box", "_ended", "_exchange", "_headers", "_held", "_held_bytes", "_is_holding", "_pieces", "_shape", "_stream",
+        "_tokens_in", "_unclosed", "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,9 @@ class TokenSink:
         self._unclosed: list[int] = []
         self._whys: list[Finish] = [Finish.NONE] * n
         self._waiting: list[str] | None = [""] * n if not stream else None
+        self._held: list[bytes] = []  # events, where there are logprobs
+        self._held_bytes = 0
+        self._is_holding = False
         self.texts = [Text(pieces, stops) for _ in range(n)]
         self.logprobs: list[list[dict[str, Any]]] | None = [[] for _ in range(n)] if with_logprobs else None
         self.counts = [0] * n
@@ -159,6 +162,9 @@ class TokenSink:
         if not self._stream or self._waiting is None:
             return
         waiting, self._waiting = self._waiting, None
+        if self._held:
+            held, self._held, self._held_bytes = self._held, [], 0
+            self._exchange.write(b"".join(held))
         for choice, text in enumerate(waiting):
             if text or (self.logprobs is not None and self.logprobs[choice]):
                 self._send(choice, text)
@@ -171,10 +177,29 @@ class TokenSink:
     def _hold(self, choice: int) -> None:
         """More is gathered for a client: enough is enough."""
         assert self._waiting is not None
-        entries = len(self.logprobs[choice]) if self.logprobs is not None else 0
-        is_much = len(self._waiting[choice]) * len(self._waiting) > GATHERED_CHARS_MAX or entries > GATHERED_ENTRIES_MAX
+        if self.logprobs is not None:
+            self._gather(choice)
+        is_much = (
+            len(self._waiting[choice]) * len(self._waiting) > GATHERED_CHARS_MAX
+            or self._held_bytes > GATHERED_BYTES_MAX
+        )
         if is_much and self._exchange.is_slow:
             self._exchange.abort()
+
+    def _gather(self, choice: int) -> None:
+        """As the event it will be: logprobs take many times that as objects."""
+        assert self._waiting is not None
+        text, self._waiting[choice] = self._waiting[choice], ""
+        self._is_holding = True
+        self._send(choice, text)
+        self._is_holding = False
+
+    def _write(self, event: bytes) -> None:
+        if self._is_holding:
+            self._held.append(event)
+            self._held_bytes += len(event)
+        else:
+            self._exchange.write(event)
 
     # -- events
 
@@ -185,7 +210,7 @@ class TokenSink:
         if self.logprobs is not None:
             entries, self.logprobs[choice] = self.logprobs[choice], []
         if text or entries:
-            self._exchange.write(self._shape.delta(choice, text, entries))
+            self._write(self._shape.delta(choice, text, entries))
 
     def _begin(self) -> None:
         self._begun = True
@@ -194,7 +219,7 @@ class TokenSink:
         for choice in range(len(self.texts)):
             event = self._shape.open(choice)
             if event:
-                self._exchange.write(event)
+                self._write(event)
 
     def _close(self, choice: int) -> None:
         if not self._stream:

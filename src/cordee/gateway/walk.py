@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DRAIN_LOOK_S = 0.02
+AGAIN_S = {Why.ATTEMPTS: 1.0, Why.SHUTDOWN: 1.0}  # when asking again makes sense for what waiting may cure
 
 
 class Walks:
@@ -179,7 +180,7 @@ class Walks:
                 if result.why is Why.QUARANTINED:
                     log.error("call %s of tenant %s: %s", call.id, call.tenant, result.message)
                 if kept is None or result.why is not Why.SHUTDOWN or not kept.has_begun():
-                    sink.fail(*failure(result.why, result.message, None))
+                    sink.fail(*failure(result.why, result.message, AGAIN_S.get(result.why)))
             case Abandoned():
                 pass
             case _:

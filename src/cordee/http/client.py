@@ -155,7 +155,11 @@ class Connection(asyncio.Protocol):
         if exchange is not None and not exchange.is_over:
             status = self._parser.get_status_code()
             if status >= 200:
-                self._is_unmarked = LENGTHS.isdisjoint([name for name, _ in self._headers])
+                self._is_unmarked = True
+                for name, _ in self._headers:
+                    if name in LENGTHS:
+                        self._is_unmarked = False
+                        break
                 exchange.receiver.head(status, self._headers)
             self._headers = []
 

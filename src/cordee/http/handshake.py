@@ -22,8 +22,8 @@ SILENT.setLevel(logging.WARNING)  # the library writes whole frames at a lower l
 
 @dataclass(frozen=True, slots=True)
 class WebSocketRules:
-    """Bounds on one connection, see config.tree.Realtime. A peer is asked for a sign of life every `ping_s`, and given up when
-    it has sent nothing for `pong_s_max` after it, or has not read for `stall_s_max`."""
+    """Bounds on one connection, see config.sections.entrances.Realtime. A peer is asked for a sign of life every `ping_s`, and given
+    up when it has sent nothing for `pong_s_max` after it, or has not read for `stall_s_max`."""
 
     message_bytes_max: int = 1 << 20
     ping_s: float = 20.0

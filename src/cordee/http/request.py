@@ -31,7 +31,7 @@ PLAIN = HOST + b"/?&=%~!$'()*+,;@"  # RFC 3986, less the fragment
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one connection, see config.tree.Gateway."""
+    """Bounds on one connection, see config.sections.entrances.Gateway."""
 
     body_bytes_max: int = 8 * 1024 * 1024
     header_bytes_max: int = 32 * 1024
@@ -54,7 +54,7 @@ class Rejection:
 class Request:
     """One request. `headers` has lower-case names; of a repeated one the values are joined, see RFC 9110, 5.3."""
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "onward", "path", "query", "version")
+    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "onward", "path", "query", "remembered", "version")
 
     def __init__(self, method: bytes, version: str, headers: dict[bytes, bytes], keep_alive: bool) -> None:
         self.method = method
@@ -65,6 +65,7 @@ class Request:
         self.query = b""
         self.body = b""
         self.caller: object = None  # whoever `Handler.admit` found
+        self.remembered: dict[Any, Any] | None = None  # what a handler has found in this head, while it comes again
         self.onward: Any = None  # what a handler may do with it when it cannot be answered as it asks
 
 

@@ -182,11 +182,13 @@ class Connection(asyncio.Protocol):
         if len(request.body) == length and len(heads) < HEADS_MAX and PASSING.isdisjoint(request.headers):
             like = Request(request.method, request.version, request.headers, request.keep_alive)
             like.path, like.query = request.path, request.query  # and not the body: it may be large
+            like.remembered = {}
             heads[head] = like, length
 
     def _again(self, like: Request, body: bytes) -> None:
         request = Request(like.method, like.version, like.headers, like.keep_alive)
         request.path, request.query, request.body = like.path, like.query, body
+        request.remembered = like.remembered
         refusal = self.server.handler.admit(request)
         if refusal is not None:
             request.caller = refusal

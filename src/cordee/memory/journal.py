@@ -37,11 +37,12 @@ class _Key:
 
 
 class _Entry:
-    __slots__ = ("answer", "call", "charged", "replica", "size", "until_s")
+    __slots__ = ("accountant", "answer", "call", "charged", "replica", "size", "until_s")
 
     def __init__(self, call: KeptCall, until_s: float) -> None:
         self.call = call
         self.until_s = until_s
+        self.accountant = call.owner
         self.replica = ""
         self.charged: int | None = None
         self.answer: KeptTokens | KeptBytes | None = None
@@ -100,7 +101,15 @@ class MemoryJournal:
         entry = self._calls.get(call_id)
         if entry is not None:
             entry.replica = entry.replica if replica is None else replica
-            entry.charged = entry.charged if charged is None else charged
+            if charged is not None:
+                entry.charged, entry.accountant = max(charged, entry.charged or 0), ""
+
+    async def adopt(self, call_id: str, seen: str, owner: str) -> bool:
+        entry = self._calls.get(call_id)
+        if entry is None or entry.accountant != seen:
+            return entry is None  # one that is forgotten is nobody else's
+        entry.accountant = owner
+        return True
 
     async def complete(self, call_id: str, answer: KeptTokens | KeptBytes | None, keep_s: float) -> None:
         entry = self._calls.get(call_id)
@@ -124,8 +133,8 @@ class MemoryJournal:
         if entry.until_s <= now:
             self._drop(call_id)
             return None
-        is_owned = self._owners.get(entry.call.owner, now) > now
-        return Found(entry.call, entry.replica, entry.charged, entry.answer, is_owned)
+        is_owned, is_accounted = (self._owners.get(one, now) > now for one in (entry.call.owner, entry.accountant))
+        return Found(entry.call, entry.replica, entry.charged, entry.answer, is_owned, entry.accountant, is_accounted)
 
     async def alive(self, owner: str, for_s: float) -> None:
         now = self._now()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-DRAIN_WEIGHT = 0.1  # of one departure in the running means of gaps and sizes
-STALLED_GAPS = 10  # mean gaps without a departure, after which the silence itself is the better estimate
+import math
+
+KEPT_MIN = 0.9  # of what was seen before one more departure: ten of them are remembered at least
+MEMORY_S = 2.0  # and all of about the last so many seconds, however many they are
 TOO_MUCH = 1.1  # times what is given back
+SURE = 2.0  # standard deviations of a count beyond that: one call in a window without departures says nothing
 
 
 class Demand:
@@ -24,7 +27,8 @@ class Demand:
         if not self._windows:
             self._windows, self._begins_s = 1, now
         elif now - self._begins_s >= window_s:
-            self.is_too_much = self._windows > 1 and self._asked > TOO_MUCH * self.given
+            excess = self._asked - TOO_MUCH * self.given
+            self.is_too_much = self._windows > 1 and excess > SURE * math.sqrt(self._asked)
             self._windows += 1
             self._asked = self.given = 0
             self._begins_s = now
@@ -37,30 +41,32 @@ class Demand:
 
 
 class Drain:
-    """How fast seats come back while calls wait, in tokens: running means of the gap between two departures and of their
-    size."""
+    """How fast seats come back while calls wait, in tokens: what was given back over the time it took.
 
-    __slots__ = ("_count", "_gap_s", "_left_s", "_tokens")
+    Calls that began together and are equally long end together, and then nobody for a while. So what is remembered spans several
+    such rounds, and a silence no longer than there have been says nothing; what is longer counts as time without departures.
+    """
+
+    __slots__ = ("_left_s", "_longest_s", "_taken_s", "_tokens")
 
     def __init__(self) -> None:
-        self._count = 0
-        self._gap_s = self._tokens = self._left_s = 0.0
+        self._tokens = self._taken_s = self._longest_s = self._left_s = 0.0
 
     def begins(self, now: float) -> None:
         """From now on calls wait: gaps before were not for want of seats."""
         self._left_s = now
 
     def note(self, now: float, tokens: int) -> None:
-        self._count += 1
-        weight = max(DRAIN_WEIGHT, 1 / self._count)
-        self._gap_s += weight * (now - self._left_s - self._gap_s)
-        self._tokens += weight * (tokens - self._tokens)
+        gap_s = now - self._left_s
+        kept = max(KEPT_MIN, math.exp(-gap_s / MEMORY_S))
+        self._taken_s = kept * self._taken_s + gap_s
+        self._tokens = kept * self._tokens + tokens
+        self._longest_s = max(gap_s, kept * self._longest_s)
         self._left_s = now
 
     def seconds(self, now: float, tokens: int) -> float:
         """Until so many have come back; 0 while nothing was measured."""
         if not self._tokens or not tokens:
             return 0.0
-        silence_s = now - self._left_s
-        gap_s = silence_s if silence_s > STALLED_GAPS * self._gap_s else self._gap_s
-        return tokens * gap_s / self._tokens
+        overdue_s = max(0.0, now - self._left_s - self._longest_s)
+        return max(overdue_s, tokens * (self._taken_s + overdue_s) / self._tokens)

@@ -46,7 +46,7 @@ class SeatRules:
     waiting_max: int = 4096
     gateways: int = 1
     ageing_s: float = 20.0
-    window_s: float = 2.0
+    window_s: float = 1.0
     overload_wait_s: float = 1.0
     output_weight: float = 2.0
     tenants_max: int = 4096

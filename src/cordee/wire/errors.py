@@ -54,7 +54,7 @@ STATUS = {
     Why.QUEUE_TIMEOUT: 503,
     Why.DEADLINE: 504,
     Why.NO_REPLICA: 503,
-    Why.ATTEMPTS: 502,
+    Why.ATTEMPTS: 503,
     Why.REPLICA: 502,
     Why.DIVERGED: 502,
     Why.QUARANTINED: 422,

@@ -13,7 +13,6 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 Pieces = Callable[[int], bytes]
 encode = msgspec.json.Encoder().encode
 DONE = b"data: [DONE]\n\n"
-COMMENT = b": %s\n\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from cordee.ports import AwayError
 
 BLOCK_CHARS = 20  # of an id: the gateway's life, and its calls in blocks of 256
 CALL, REPLICA, CHARGED, TOKENS, BYTES, NOTHING = b"call", b"replica", b"charged", b"tokens", b"bytes", b"nothing"
+ACCOUNTANT = b"accountant"
 FULL = b"full"
 
 # Counting and taking are one step, so that no two gateways take the same key, and none takes more than there may be.
@@ -62,9 +63,23 @@ return false
 # A call that is not remembered must not come into being by a remark about it: it would have no end.
 NOTE = b"""
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  for at = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
+  for at = 1, #ARGV, 2 do
+    local value = ARGV[at + 1]
+    if ARGV[at] == 'charged' then
+      value = math.max(tonumber(value), tonumber(redis.call('HGET', KEYS[1], 'charged') or 0))
+      redis.call('HSET', KEYS[1], 'accountant', '')
+    end
+    redis.call('HSET', KEYS[1], ARGV[at], value)
+  end
 end
 return false
+"""
+# One of all who come back for a call accounts for it: whoever saw the last accountant and is first.
+ADOPT = b"""
+if redis.call('EXISTS', KEYS[1]) == 0 then return 1 end
+if redis.call('HGET', KEYS[1], 'accountant') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'accountant', ARGV[2])
+return 1
 """
 COMPLETE = b"""
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -103,7 +118,7 @@ class StoreJournal:
 
     async def begin(self, call: KeptCall, keep_s: float) -> None:
         name = _call_name(call.id)
-        written = self._store.run(b"HSET", name, CALL, _encode(call))
+        written = self._store.run(b"HSET", name, CALL, _encode(call), ACCOUNTANT, call.owner.encode())
         await self._store.both(written, self._store.run(b"PEXPIRE", name, _ms(keep_s)))
 
     async def note(self, call_id: str, replica: str | None = None, charged: int | None = None) -> None:
@@ -114,6 +129,9 @@ class StoreJournal:
             said += (CHARGED, charged)
         if said:
             await self._store.run(b"EVAL", NOTE, 1, _call_name(call_id), *said)
+
+    async def adopt(self, call_id: str, seen: str, owner: str) -> bool:
+        return bool(await self._store.run(b"EVAL", ADOPT, 1, _call_name(call_id), seen.encode(), owner.encode()))
 
     async def complete(self, call_id: str, answer: KeptTokens | KeptBytes | None, keep_s: float) -> None:
         kind = NOTHING if answer is None else TOKENS if isinstance(answer, KeptTokens) else BYTES
@@ -140,8 +158,12 @@ class StoreJournal:
             raise AwayError(f"what the store holds of a call cannot be read: {error}") from error
         if call.id != call_id:
             raise AwayError("the store gave another call than the one that was asked for")
-        is_owned = bool(await self._store.run(b"EXISTS", _owner_name(call.owner)))
-        return Found(call, _text(fields.get(REPLICA, b"")), charged, answer, is_owned)
+        is_owned = is_accounted = bool(await self._store.run(b"EXISTS", _owner_name(call.owner)))
+        accountant = _text(fields.get(ACCOUNTANT, b""))
+        if accountant != call.owner:
+            is_accounted = bool(accountant) and bool(await self._store.run(b"EXISTS", _owner_name(accountant)))
+        replica = _text(fields.get(REPLICA, b""))
+        return Found(call, replica, charged, answer, is_owned, accountant, is_accounted)
 
     async def alive(self, owner: str, for_s: float) -> None:
         await self._store.run(b"SET", _owner_name(owner), b"1", b"PX", _ms(for_s))

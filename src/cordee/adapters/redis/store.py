@@ -30,7 +30,7 @@ Argument = bytes | str | int | float
 
 @dataclass(frozen=True, slots=True)
 class StoreRules:
-    """See config.tree.Store."""
+    """See config.sections.kept.Store."""
 
     timeout_s: float = 0.25
     failures: int = 3

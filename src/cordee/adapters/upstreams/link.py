@@ -12,7 +12,6 @@ import asyncio
 import os
 import ssl
 import struct
-import sys
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from typing import Protocol, cast
 
 import msgspec
 
-from cordee.domain.call import Call, Work
+from cordee.adapters.upstreams.link_submit import submit_of
+from cordee.domain.call import Call
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.replica import Load
 from cordee.link import frames
@@ -38,7 +38,7 @@ FINISHES = {int(finish): finish for finish in Finish}
 
 @dataclass(frozen=True, slots=True)
 class LinkRules:
-    """See config.tree.Link."""
+    """See config.sections.processes.Link."""
 
     beat_s: float = 0.025
     idle_beat_s: float = 1.0
@@ -73,13 +73,14 @@ class LinkListener(Protocol):
 
 
 class _Attempt:
-    """An attempt under way; `open_choices` are those the worker has not finished."""
+    """An attempt under way; of its call's `choices` the worker has not finished `open_choices`."""
 
-    __slots__ = ("_handle", "_link", "open_choices", "receiver")
+    __slots__ = ("_handle", "_link", "choices", "open_choices", "receiver")
 
-    def __init__(self, link: Link, handle: int, open_choices: int, receiver: Receiver) -> None:
+    def __init__(self, link: Link, handle: int, choices: int, open_choices: int, receiver: Receiver) -> None:
         self._link: Link | None = link
         self._handle = handle
+        self.choices = choices
         self.open_choices = open_choices
         self.receiver = receiver
 
@@ -113,6 +114,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._protocol: _Protocol | None = None
         self._worker = ""
+        self._vocabulary = 0
         self._attempts: dict[int, _Attempt] = {}
         self._next_handle = 1
         self._is_suspect = False
@@ -135,7 +137,7 @@ class Link:
         assert work is not None, "only tokenised work goes to a worker"
         choices = [choice for choice in range(work.n) if choice not in done]
         handle = self._next_handle
-        running = _Attempt(self, handle, len(choices), receiver)
+        running = _Attempt(self, handle, work.n, len(choices), receiver)
         protocol = self._protocol
         if protocol is None or self._is_suspect:
             running.over()
@@ -148,7 +150,7 @@ class Link:
         if call.attach and call.attach == self._worker and attempt == 1 and not done and not any(outputs):
             asked = frames.attach(handle, frames.Attach(call.id, call.tenant, work.n))
         else:
-            asked = frames.submit(handle, _submit(call, work, attempt, choices, outputs, remaining_s))
+            asked = frames.submit(handle, submit_of(call, work, attempt, choices, outputs, remaining_s))
         protocol.transport.write(asked)
         self._watch()
         return running
@@ -186,6 +188,7 @@ class Link:
     async def _dial(self) -> None:
         pause_s = RECONNECT_S
         while not self._closed:
+            dialled_s = self._loop.time()
             try:
                 async with asyncio.timeout(CONNECT_S_MAX):
                     lost = await self._connect()
@@ -193,8 +196,12 @@ class Link:
                 await asyncio.sleep(pause_s)
                 pause_s = min(RECONNECT_S_MAX, pause_s * 2)
                 continue
-            pause_s = RECONNECT_S
             await lost
+            if self._loop.time() - dialled_s >= RECONNECT_S_MAX:
+                pause_s = RECONNECT_S
+            else:  # a connection that hardly lasts would otherwise be made anew a hundred times a second
+                await asyncio.sleep(pause_s)
+                pause_s = min(RECONNECT_S_MAX, pause_s * 2)
 
     async def _connect(self) -> asyncio.Future[None]:
         lost: asyncio.Future[None] = self._loop.create_future()
@@ -223,6 +230,7 @@ class Link:
         protocol.transport.write(
             frames.hello(frames.GatewayHello(protocol=frames.PROTOCOL, gateway=self._gateway, pid=os.getpid()))
         )
+        self._loop.call_later(CONNECT_S_MAX, self._check_hello, protocol)
 
     def frames_came(self, protocol: _Protocol, data: bytes) -> None:
         now = self._loop.time()
@@ -249,7 +257,8 @@ class Link:
             return
         self._protocol = None
         self._is_suspect = False
-        self._listener.down(cause)
+        if not self._closed:  # else it is we who went, and nothing is wrong with the worker
+            self._listener.down(cause)
         self._break_all(cause, crashed=crashed)
 
     def _frame(self, protocol: _Protocol, kind: int, payload: memoryview) -> None:
@@ -279,6 +288,7 @@ class Link:
             raise frames.FrameError(f"it speaks version {hello.protocol} of the link, this gateway {frames.PROTOCOL}")
         self._protocol = protocol
         self._worker = hello.worker
+        self._vocabulary = hello.vocabulary
         self._is_draining = False
         self._suspicion = self._fresh_suspicion()
         if not self._listener.up(hello):
@@ -288,18 +298,25 @@ class Link:
         self._loop.call_later(self._rules.idle_beat_s, self._check_idle, protocol)
 
     def _step(self, protocol: _Protocol, payload: memoryview) -> None:
-        attempts, logprobs = self._attempts, protocol.logprobs
+        attempts, logprobs, vocabulary = self._attempts, protocol.logprobs, self._vocabulary
         late = 0
         for handle, choice, finish, index, token in frames.read_rows(payload):
             attempt = attempts.get(handle)
             if attempt is None:
                 late += 1
+            elif choice >= attempt.choices:
+                raise frames.FrameError(f"choice {choice} of an answer that has {attempt.choices}")
             elif finish:
+                why = FINISHES.get(finish)
+                if why is None:
+                    raise frames.FrameError(f"finish {finish}, which there is not")
                 attempt.open_choices -= 1
                 if attempt.open_choices == 0:
                     del attempts[handle]
                     attempt.over()
-                attempt.receiver.finish(choice, index, FINISHES[finish])
+                attempt.receiver.finish(choice, index, why)
+            elif token >= vocabulary:
+                raise frames.FrameError(f"token {token} of a vocabulary of {vocabulary}")
             else:
                 attempt.receiver.token(
                     choice, index, token, logprobs.get((handle, choice, index)) if logprobs else None
@@ -347,6 +364,11 @@ class Link:
             return
         self._watch()
 
+    def _check_hello(self, protocol: _Protocol) -> None:
+        """A connection that stands, but on which nobody has said who he is, would be waited for for ever."""
+        if self._protocol is not protocol:
+            protocol.transport.abort()
+
     def _check_idle(self, protocol: _Protocol) -> None:
         if self._protocol is not protocol:
             return
@@ -388,27 +410,3 @@ class _Protocol(asyncio.Protocol):
         self._link.lost(self, exc)
         if not self._lost.done():
             self._lost.set_result(None)
-
-
-def _submit(
-    call: Call, work: Work, attempt: int, choices: list[int], outputs: Sequence[array[int]], remaining_s: float
-) -> frames.Submit:
-    sampling = work.sampling
-    return frames.Submit(
-        call=call.id, attempt=attempt, prompt=little_endian(work.prompt), choices=choices,
-        outputs=[little_endian(outputs[choice]) for choice in choices], max_tokens=work.max_tokens,
-        remaining_s=remaining_s, priority=int(call.priority), tenant=call.tenant, temperature=sampling.temperature,
-        top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty, presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty, logit_bias=list(sampling.logit_bias), seed=sampling.seed,
-        logprobs=sampling.logprobs, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,
-        keep=call.id if call.keep else "",
-    )  # fmt: skip
-
-
-def little_endian(ids: array[int]) -> bytes:
-    if sys.byteorder == "little":
-        return ids.tobytes()
-    swapped = array("I", ids)
-    swapped.byteswap()
-    return swapped.tobytes()

@@ -27,6 +27,7 @@ FIELDS = (b"data", b"event", b"id", b"retry", b":")
 FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 TAIL_PIECES = 6  # of a stream's end, in which its finish stands: finish, usage, timings, [DONE], each perhaps in two
 HELD_BYTES_MAX = 1024 * 1024  # of one event; a longer one is no event of a chat
+NO_TAIL: deque[bytes] = deque(maxlen=0)  # of an answer that is no stream
 WHOLE_BYTES_MAX = 64 * 1024 * 1024  # of an answer that is read before it counts
 
 
@@ -58,15 +59,22 @@ class Passing:
         self._done = b""
         self._parts: list[bytes] = []
         self._size = 0
-        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
+        self._tail: deque[bytes] = NO_TAIL
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._status = status
-        self._verdict = judge(status, headers)
-        if not isinstance(self._verdict, Passed):
-            return
-        kind = next((value for name, value in headers if name == b"content-type"), b"")
-        self._is_stream = kind.startswith(b"text/event-stream")
+        if status >= 400:
+            self._verdict = judge(status, headers)
+            if self._verdict is not PASSED:
+                return
+        kind = b""
+        for name, value in headers:
+            if name == b"content-type":
+                kind = value
+                break
+        if kind.startswith(b"text/event-stream"):
+            self._is_stream = True
+            self._tail = deque(maxlen=TAIL_PIECES)
         if status < 300 and kind and not self._is_stream and b"json" not in kind:
             self._verdict = Fault(f"it answered with {kind[:40].decode('ascii', 'replace')} instead of JSON", ran=True)
         elif self._is_stream and not self._stream:
@@ -191,8 +199,9 @@ class Passing:
     # -- whole answers
 
     def _end_whole(self) -> None:
+        parts = self._parts
         if self._status < 300 and self._size <= WHOLE_BYTES_MAX:
-            fault = whole_fault(b"".join(self._parts))
+            fault = whole_fault(parts[0] if len(parts) == 1 else b"".join(parts))
             if fault is not None:
                 self._receiver.broken(fault, ran=True)
                 return

@@ -61,7 +61,7 @@ Context = Any  # grpc.aio.ServicerContext, which has no types
 
 @dataclass(frozen=True, slots=True)
 class GrpcRules:
-    """See config.tree.Grpc."""
+    """See config.sections.entrances.Grpc."""
 
     message_bytes_max: int = 4 * 1024 * 1024
     calls_max: int = 4096
