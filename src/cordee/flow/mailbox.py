@@ -43,10 +43,15 @@ class Mailbox(Generic[Fact]):
             self._facts = deque()
         self._facts.append(fact)
 
-    async def next(self) -> Fact:
+    def next(self) -> Mailbox[Fact]:
+        """To be awaited: the next fact."""
+        return self
+
+    def __await__(self) -> Generator[None, Fact, Fact]:
         if self._facts:
             return self._facts.popleft()
-        fact: Fact = await _Wait(self)
+        self._waiting = True
+        fact = yield
         return fact
 
     def _resume(self, fact: Fact | None) -> None:
@@ -60,15 +65,3 @@ class Mailbox(Generic[Fact]):
             self._facts = None
         finally:
             self._running = False
-
-
-class _Wait(Generic[Fact]):
-    __slots__ = ("_box",)
-
-    def __init__(self, box: Mailbox[Fact]) -> None:
-        self._box = box
-
-    def __await__(self) -> Generator[None, Fact, Fact]:
-        self._box._waiting = True
-        fact = yield
-        return fact

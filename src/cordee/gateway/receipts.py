@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -40,18 +39,18 @@ class Receipts:
         self._calls_max = calls_max
         self._keep_s = keep_s
         self._flush_s = flush_s
-        self._ended: OrderedDict[str, tuple[float, Outcome, Outcome | None]] = OrderedDict()
+        self._ended: list[tuple[float, Outcome] | None] = [None] * calls_max  # a ring: an append costs nothing more
+        self._next = 0
         self._waiting: list[tuple[float, Outcome]] = []
 
     def append(self, outcome: Outcome) -> None:
-        now = time.time()
-        ended = self._ended
-        before = ended.pop(outcome.call_id, None) if outcome.resumed else None
-        ended[outcome.call_id] = (now, outcome, before[1] if before is not None else None)
-        if len(ended) > self._calls_max:
-            ended.popitem(last=False)
+        entry = (time.time(), outcome)
+        if self._calls_max:
+            at = self._next
+            self._ended[at] = entry
+            self._next = at + 1 if at + 1 < self._calls_max else 0
         if self._journals.is_shared and len(self._waiting) < BATCH_MAX * WAITING_MAX:
-            self._waiting.append((now, outcome))
+            self._waiting.append(entry)
 
     async def run(self) -> None:
         """Write to the store what has ended, for as long as this gateway lives."""
@@ -93,12 +92,10 @@ class Receipts:
         return running_body(id, kept.call.model, kept.call.path, kept.call.created)
 
     def _own(self, id: str) -> tuple[Receipt, ...]:
-        held = self._ended.get(id)
-        if held is None:
-            return ()
-        ended, outcome, before = held
-        last = receipt_of(ended, outcome)
-        return (last,) if before is None else (receipt_of(ended, before), last)
+        """Its receipts in the order in which they came: one, or one more for each time its client came back."""
+        at = self._next
+        in_order = (*self._ended[at:], *self._ended[:at])
+        return tuple(receipt_of(*entry) for entry in in_order if entry is not None and entry[1].call_id == id)
 
 
 class ReceiptPaths:

@@ -51,6 +51,6 @@ class Idempotency(Section, frozen=True):
 class Receipts(Section, frozen=True):
     """What is remembered of each call that has ended, see GET /v1/calls/ID."""
 
-    calls_max: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000  # in the memory of one gateway
+    calls_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 4096  # in the memory of one gateway
     keep_s: Positive = 3600.0  # in the store
     flush_s: Annotated[float, Meta(gt=0, le=60)] = 0.1  # how long a receipt waits to be written to the store
