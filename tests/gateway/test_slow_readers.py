@@ -13,7 +13,7 @@ from cordee.domain.chunk import TokenLogprobs
 from cordee.gateway.sinks import GATHERED_BYTES_MAX, GATHERED_CHARS_MAX
 from cordee.ports import Receiver
 from tests.gateway.doubles import KEY, Gateway
-from tests.gateway.test_kept_sink import PIECES, Page, sink_on
+from tests.gateway.kept.test_sink import PIECES, Page, sink_on
 from tests.rig import until
 
 BUFFER = 16 * 1024  # of the kernel, asked for by the client: it doubles it

@@ -33,8 +33,8 @@ READERS = {
     "compose/overload.py": "given to policy.budget.Calendar, which doubts a jump for a minute",
     "gateway/calls.py": "`created` of an answer: shown, never compared",
     "gateway/front.py": "`created` of the models: shown, never compared",
-    "gateway/keeping.py": "`created` of an answer: shown, never compared",
-    "gateway/receipts.py": "`ended` of a receipt: shown, never compared",
+    "gateway/kept/keeping.py": "`created` of an answer: shown, never compared",
+    "gateway/kept/receipts.py": "`ended` of a receipt: shown, never compared",
     "gateway/sessions.py": "validity of cookies, given in the time of day; tests move it",
     "supervisor/lines.py": "the time of a line in the log: shown",
 }

@@ -8,7 +8,7 @@ from random import Random
 
 from cordee.adapters import known_answers
 from cordee.config.tree import Config
-from cordee.gateway.canaries import Canaries
+from cordee.gateway.health.canaries import Canaries
 from cordee.policy.canary import CanaryRules, Said
 from cordee.ports import Clock
 

@@ -37,8 +37,8 @@ from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
 from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
-from cordee.gateway.lag import Lag
-from cordee.gateway.marks import share
+from cordee.gateway.health.lag import Lag
+from cordee.gateway.health.marks import share
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.prepare import Model
 from cordee.gateway.replies import REALTIME_PATH

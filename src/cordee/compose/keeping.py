@@ -14,12 +14,12 @@ from cordee.config.tree import Config
 from cordee.flow.watch import Watch
 from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
-from cordee.gateway.journals import Journals
-from cordee.gateway.keeping import Keeping, KeepingRules
-from cordee.gateway.kept import Source
+from cordee.gateway.kept.call import Source
+from cordee.gateway.kept.journals import Journals
+from cordee.gateway.kept.keeping import Keeping, KeepingRules
+from cordee.gateway.kept.receipts import ReceiptPaths, Receipts
+from cordee.gateway.kept.resume import CALLS
 from cordee.gateway.metrics import Metrics
-from cordee.gateway.receipts import ReceiptPaths, Receipts
-from cordee.gateway.resume import CALLS
 from cordee.gateway.walk import Walks
 from cordee.memory.journal import MemoryJournal
 from cordee.ports import Clock

@@ -10,7 +10,7 @@ from cordee.config.launch import GatewayLaunch
 from cordee.config.tree import Config
 from cordee.domain.replica import Capacity, Load
 from cordee.flow.answer import Counts
-from cordee.gateway.canary import Canary
+from cordee.gateway.health.canary import Canary
 from cordee.gateway.prepare import Model
 from cordee.gateway.roster import Card, Roster, WorkerSeat
 from cordee.link.frames import WorkerHello

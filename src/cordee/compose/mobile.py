@@ -14,11 +14,11 @@ from cordee.config.tree import Config
 from cordee.domain.caller import Caller
 from cordee.gateway.calls import Calls, ShapeOf
 from cordee.gateway.front import Front, presented_key
-from cordee.gateway.grpc.server import GrpcServer
-from cordee.gateway.grpc.service import ChatService, GrpcRules
 from cordee.gateway.metrics import Metrics
-from cordee.gateway.proto import publish
-from cordee.gateway.realtime import Realtime, RealtimeRules, ResumeAct
+from cordee.gateway.mobile.grpc.server import GrpcServer
+from cordee.gateway.mobile.grpc.service import ChatService, GrpcRules
+from cordee.gateway.mobile.proto import publish
+from cordee.gateway.mobile.realtime import Realtime, RealtimeRules, ResumeAct
 from cordee.gateway.replies import REALTIME_PATH, no_stream
 from cordee.http.exchange import Outlet
 from cordee.http.handshake import WebSocketRules

@@ -22,10 +22,10 @@ from cordee.config.sections import outside
 from cordee.config.tree import Config
 from cordee.domain.replica import Capacity, Continuation, ReplicaKind
 from cordee.gateway.calls import Calls
-from cordee.gateway.hops import Hops
 from cordee.gateway.metrics import Metrics
-from cordee.gateway.overflow import DAY_S, Lane, LaneAccount, Outside
-from cordee.gateway.overflow_metrics import families
+from cordee.gateway.outside.hops import Hops
+from cordee.gateway.outside.metrics import families
+from cordee.gateway.outside.overflow import DAY_S, Lane, LaneAccount, Outside
 from cordee.gateway.roster import TOKENS_PER_HTTP_CALL, Roster
 from cordee.gateway.walk import Walks
 from cordee.policy.breaker import Breaker, BreakerRules

@@ -14,11 +14,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from cordee.config.launch import GatewayLaunch
 from cordee.config.tree import Config
 from cordee.domain.call import Priority
-from cordee.gateway.allow import Allow, AllowRules
 from cordee.gateway.front import Front
-from cordee.gateway.leases import Leases
+from cordee.gateway.limits.allow import Allow, AllowRules
+from cordee.gateway.limits.leases import Leases
+from cordee.gateway.limits.overload import Overload, OverloadRules
 from cordee.gateway.metrics import Metrics
-from cordee.gateway.overload import Overload, OverloadRules
 from cordee.gateway.roster import Roster
 from cordee.gateway.walk import Walks
 from cordee.policy.budget import Calendar

@@ -16,7 +16,7 @@ from cordee.config.launch import GatewayLaunch, is_url
 from cordee.config.sections.outside import Peer
 from cordee.config.tree import Config
 from cordee.gateway.calls import Calls
-from cordee.gateway.hops import Hops
+from cordee.gateway.outside.hops import Hops
 from cordee.gateway.roster import Roster
 
 log = logging.getLogger(__name__)

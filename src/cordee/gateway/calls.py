@@ -19,13 +19,13 @@ from cordee.flow.pool import Pool
 from cordee.gateway import near, prepare
 from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
-from cordee.gateway.hops import Hops
-from cordee.gateway.kept import Kept
-from cordee.gateway.kept_sink import KeptSink
+from cordee.gateway.kept.call import Kept
+from cordee.gateway.kept.recorder import Recorder
+from cordee.gateway.kept.sink import KeptSink
 from cordee.gateway.manner import Manner, Manners
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.onward import Chains
-from cordee.gateway.recorder import Recorder
+from cordee.gateway.outside.hops import Hops
 from cordee.gateway.replies import no_model, no_worker, refusal
 from cordee.gateway.roster import Roster
 from cordee.gateway.sinks import TokenSink
@@ -44,7 +44,7 @@ from cordee.wire.shape import Shape
 from cordee.wire.strict import decode, refuse_repeated, refuse_repeated_route
 
 if TYPE_CHECKING:
-    from cordee.gateway.keeping import Keeping
+    from cordee.gateway.kept.keeping import Keeping
 
 log = logging.getLogger(__name__)
 CHAT_PATH = b"/v1/chat/completions"

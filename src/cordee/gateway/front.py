@@ -9,8 +9,8 @@ from urllib.parse import unquote_to_bytes
 from cordee.domain.caller import INFERENCE, Caller
 from cordee.domain.outcome import Refusal, Why
 from cordee.gateway.calls import Calls
+from cordee.gateway.limits.overload import RETRY_AFTER_S, Overload
 from cordee.gateway.metrics import CONTENT_TYPE, Metrics
-from cordee.gateway.overload import RETRY_AFTER_S, Overload
 from cordee.gateway.paths import MethodError, Paths
 from cordee.gateway.replies import JSON, TEXT, no_model, refusal, refusal_of
 from cordee.gateway.roster import Roster

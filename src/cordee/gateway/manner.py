@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from cordee.domain.call import Deadlines, Priority, Sensitivity
 from cordee.domain.caller import Caller
-from cordee.gateway import leaving, near, prepare
-from cordee.gateway.hops import Hops
-from cordee.gateway.idempotency import KEY, RESUMABLE
+from cordee.gateway import near, prepare
+from cordee.gateway.kept.idempotency import KEY, RESUMABLE
+from cordee.gateway.outside import leaving
+from cordee.gateway.outside.hops import Hops
 from cordee.http.request import Request
 
 QUEUE_EVENTS = b"x-cordee-queue-events"

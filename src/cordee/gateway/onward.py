@@ -15,7 +15,7 @@ import msgspec
 from cordee.domain.call import BYTES_PER_TOKEN
 from cordee.domain.caller import Caller
 from cordee.flow.trip import Trip
-from cordee.gateway.allow import Allowance
+from cordee.gateway.limits.allow import Allowance
 from cordee.gateway.roster import Roster
 from cordee.http.exchange import Outlet
 from cordee.http.request import Request

@@ -10,8 +10,8 @@ from random import Random
 from cordee.domain.replica import Capacity, Continuation, Load, ReplicaKind
 from cordee.flow.pool import Pool
 from cordee.flow.ward import Ward
-from cordee.gateway.canary import Canary
-from cordee.gateway.canary_visit import WorkerLink
+from cordee.gateway.health.canary import Canary
+from cordee.gateway.health.visit import WorkerLink
 from cordee.gateway.routes import Routes
 from cordee.policy.after import AttemptRules
 from cordee.policy.breaker import Breaker, BreakerRules

@@ -18,15 +18,15 @@ from cordee.flow.pool import Pool
 from cordee.flow.serve import Abandoned, Result, Served, outcome, serve
 from cordee.flow.trip import Trip
 from cordee.flow.watch import Watch
-from cordee.gateway.allow import Allow, Allowance, AllowRules
 from cordee.gateway.forward import ForwardSink
-from cordee.gateway.kept import Kept
+from cordee.gateway.kept.call import Kept
+from cordee.gateway.limits.allow import Allow, Allowance, AllowRules
+from cordee.gateway.limits.overload import Overload
+from cordee.gateway.limits.waiting import Desk, refused_lines
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.onward import Onward
-from cordee.gateway.overload import Overload
 from cordee.gateway.replies import failure, refusal_of
 from cordee.gateway.sinks import TokenSink
-from cordee.gateway.waiting import Desk, refused_lines
 from cordee.http.exchange import Outlet
 from cordee.policy.after import Stop
 from cordee.policy.budget import Calendar
@@ -35,7 +35,7 @@ from cordee.ports import Clock, Ledger
 from cordee.wire import errors
 
 if TYPE_CHECKING:
-    from cordee.gateway.overflow import Outside
+    from cordee.gateway.outside.overflow import Outside
 
 log = logging.getLogger(__name__)
 DRAIN_LOOK_S = 0.02

@@ -54,7 +54,18 @@ class Rejection:
 class Request:
     """One request. `headers` has lower-case names; of a repeated one the values are joined, see RFC 9110, 5.3."""
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "onward", "path", "query", "remembered", "version")
+    __slots__ = (
+        "body",
+        "caller",
+        "headers",
+        "keep_alive",
+        "method",
+        "onward",
+        "path",
+        "query",
+        "remembered",
+        "version",
+    )
 
     def __init__(self, method: bytes, version: str, headers: dict[bytes, bytes], keep_alive: bool) -> None:
         self.method = method

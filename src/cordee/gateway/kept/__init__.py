@@ -1,0 +1,1 @@
+"""Calls that outlive their gateway: written down, resumed, repeated, and what became of them."""

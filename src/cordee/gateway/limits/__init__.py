@@ -1,0 +1,1 @@
+"""Who may spend, who waits how long, and what is given up when the house is full."""

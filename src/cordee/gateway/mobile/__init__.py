@@ -1,0 +1,1 @@
+"""WebSocket and gRPC: the protocols of the mobile gateways."""

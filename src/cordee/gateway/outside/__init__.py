@@ -1,0 +1,1 @@
+"""Calls that leave this installation, and those that must not."""
