@@ -13,7 +13,7 @@ from cordee.domain.call import Call
 from cordee.domain.outcome import End, Outcome, Refusal, Why
 from cordee.domain.replica import ReplicaKind
 from cordee.flow.answer import Answer
-from cordee.flow.facts import RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed
+from cordee.flow.facts import DONE, RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed
 from cordee.flow.lookout import Lookout
 from cordee.flow.pacing import token_s
 from cordee.flow.pool import Pool
@@ -58,7 +58,12 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
         if not isinstance(seat, Seated):
             return _left(pool, trip, seat)
         trip.goes_to(seat.replica, ticket, seat.number, now(), continues=answer.started)
-        fact = await _attempt(call, answer, pool, trip, now())
+        lookout = _begin(call, answer, pool, trip, now())
+        fact = await answer.box.next()
+        while fact is not DONE and _goes_on(fact, answer):
+            fact = await answer.box.next()
+        if lookout is not None:
+            lookout.cancel()
         if call.keep and (isinstance(fact, Closing) or (isinstance(fact, Gone) and not fact.for_good)):
             answer.leave()
         else:
@@ -127,7 +132,8 @@ async def _turn(call: Call, answer: Answer, pool: Pool, ticket: Ticket, asked: Q
                 assert_never(fact)
 
 
-async def _attempt(call: Call, answer: Answer, pool: Pool, trip: Trip, now: float) -> Fact:
+def _begin(call: Call, answer: Answer, pool: Pool, trip: Trip, now: float) -> Lookout | None:
+    """An attempt begins."""
     remaining_s = call.arrived_s + call.deadlines.total_s - now
     receiver = answer.began()
     replica, ticket, rules = trip.replica, trip.ticket, pool.rules
@@ -137,22 +143,20 @@ async def _attempt(call: Call, answer: Answer, pool: Pool, trip: Trip, now: floa
         call, answer.attempt, answer.outputs, frozenset(answer.done), remaining_s, receiver, answer.sent or ()
     )
     answer.running = running
-    lookout = None
     if pool.hedge is not None or rules.first_token_s or rules.between_tokens_s:
-        lookout = Lookout(answer, pool, trip, ticket)
-    while True:
-        fact = await answer.box.next()
-        if isinstance(fact, Broken):
-            if fact.attempt != answer.attempt:
-                continue  # of an attempt that was given up already
-            if isinstance(answer.on_first, Rival) and not fact.ended.crash:
-                answer.on_first.goes_on(fact)
-                continue
-        elif isinstance(fact, Resumed):
-            continue
-        if lookout is not None:
-            lookout.cancel()
-        return fact
+        return Lookout(answer, pool, trip, ticket)
+    return None
+
+
+def _goes_on(fact: Fact, answer: Answer) -> bool:
+    """The fact is no end of the attempt under way."""
+    if isinstance(fact, Broken):
+        if fact.attempt != answer.attempt:
+            return True  # of an attempt that was given up already
+        if isinstance(answer.on_first, Rival) and not fact.ended.crash:
+            answer.on_first.goes_on(fact)
+            return True
+    return isinstance(fact, Resumed)
 
 
 async def _busy(answer: Answer, pool: Pool, replica: Replica, retry_after_s: float | None) -> Result | None:

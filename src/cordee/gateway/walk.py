@@ -20,7 +20,7 @@ from cordee.flow.trip import Trip
 from cordee.flow.watch import Watch
 from cordee.gateway.forward import ForwardSink
 from cordee.gateway.kept.call import Kept
-from cordee.gateway.limits.allow import Allow, Allowance, AllowRules
+from cordee.gateway.limits.allow import FREE, Allow, Allowance, AllowRules
 from cordee.gateway.limits.overload import Overload
 from cordee.gateway.limits.waiting import Desk, refused_lines
 from cordee.gateway.metrics import Metrics
@@ -81,7 +81,7 @@ class Walks:
             call, degraded = going
             if degraded:
                 sink.mark(degraded)
-        allowance = self.allow.ask(call.arrived_s, caller, call)
+        allowance = self.allow.ask(call.arrived_s, caller, call) if caller.is_limited else FREE
         if isinstance(allowance, Refusal):
             self._metrics.rejected[errors.STATUS[allowance.why]] += 1
             exchange.answer(refusal_of(allowance, self.allow.headers(call.arrived_s, caller)))
@@ -191,7 +191,8 @@ class Walks:
             ended = kept.settled(ended)
         if self.outside is not None:
             ended = self.outside.ended(now, ended)
-        self.allow.settle(now, allowance, ended)
+        if allowance is not FREE:
+            self.allow.settle(now, allowance, ended)
         self._metrics.append(ended)
         if self.receipts is not None:
             self.receipts.append(ended)

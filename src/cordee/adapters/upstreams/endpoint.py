@@ -39,6 +39,7 @@ class Endpoint:
         if key:
             self._head += b"authorization: Bearer %s\r\n" % key.encode()
         self._first_hop = b"%s: 1\r\n%s: %s\r\n" % (HOPS, VIA, installation.encode()) if installation else b""
+        self._starts: dict[str, bytes] = {}  # the beginning of a request, by its path: there are as many as endpoints
         self._connections = ConnectionPool(parts.hostname, port, tls, connect_s)
 
     def post(
@@ -50,8 +51,15 @@ class Endpoint:
         if headers:
             lines = b"".join([b"%s: %s\r\n" % header for header in headers])
             extra = lines if HOPS in lines else lines + extra
-        request = b"POST %s%s HTTP/1.1\r\n%sx-request-id: %s\r\nx-request-timeout: %.3f\r\n%scontent-length: %d\r\n\r\n%s" % (
-            self._base, path.encode(), self._head, id.encode(), timeout_s, extra, len(body), body
+        start = self._starts.get(path)
+        if start is None:
+            start = self._starts[path] = b"POST %s%s HTTP/1.1\r\n%sx-request-id: " % (
+                self._base,
+                path.encode(),
+                self._head,
+            )
+        request = b"%s%s\r\nx-request-timeout: %.3f\r\n%scontent-length: %d\r\n\r\n%s" % (
+            start, id.encode(), timeout_s, extra, len(body), body
         )  # fmt: skip
         return self._connections.send(request, receiver)
 

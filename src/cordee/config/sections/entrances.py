@@ -54,7 +54,7 @@ class Gateway(Section, frozen=True):
     body_timeout_s: Positive = 30.0  # and for its body
     idle_timeout_s: Positive = 120.0  # of a connection without a request
     write_buffer_bytes_max: Annotated[int, Meta(ge=4096, le=1 << 26)] = (
-        32 * 1024
+        16 * 1024
     )  # per connection; as much again may be gathered
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 19_000
     connections_per_address_max: Some = (
