@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import httptools
 
 GOES_ON, KEEP, CLOSE = range(3)  # how far a response is: not whole, or whole and the connection to be kept or closed
 CONNECT_S = 2.0
-IDLE_MAX = 256  # idle connections kept
+IDLE_MAX = 4096  # idle connections kept: of thousands under way, hundreds end in one turn of the loop and begin again
+DIALLING_MAX = 64  # connections that are being opened at once
 HEADERS_MAX = 100
 LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -201,9 +202,10 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Connections to one server. Requests go out at once on an idle connection, else on a new one."""
+    """Connections to one server. Requests go out at once on an idle connection; else they wait, first come first served, for the
+    next one that is free or new. Few are opened at a time: a server that accepts slowly is not helped by more."""
 
-    __slots__ = ("_connect_s", "_host", "_idle", "_loop", "_port", "_tasks", "_tls")
+    __slots__ = ("_connect_s", "_dialling", "_host", "_idle", "_loop", "_port", "_tasks", "_tls", "_waiting")
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float = CONNECT_S) -> None:
         """`connect_s`: how long a connection may take to come up, names and TLS included."""
@@ -213,6 +215,8 @@ class ConnectionPool:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._idle: deque[Connection] = deque()
+        self._waiting: deque[Exchange] = deque()
+        self._dialling = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, data: bytes, receiver: Receiver) -> Exchange:
@@ -224,16 +228,22 @@ class ConnectionPool:
             if not connection.transport.is_closing():
                 connection.send(exchange)
                 return exchange
-        self.connect(exchange)
+        self._waiting.append(exchange)
+        self._dial()
         return exchange
 
     def connect(self, exchange: Exchange) -> None:
         """Send it on a fresh connection."""
-        task = self._loop.create_task(self._connect(exchange))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run(self._connect([exchange]))
 
     def keep(self, connection: Connection) -> None:
+        """It is free: for whoever waits first."""
+        waiting = self._waiting
+        while waiting:
+            exchange = waiting.popleft()
+            if not exchange.is_over:
+                connection.send(exchange)
+                return
         if len(self._idle) < IDLE_MAX:
             self._idle.append(connection)
         else:
@@ -250,7 +260,22 @@ class ConnectionPool:
         while self._idle:
             self._idle.pop().transport.close()
 
-    async def _connect(self, exchange: Exchange) -> None:
+    def _dial(self) -> None:
+        while self._dialling < min(DIALLING_MAX, len(self._waiting)):
+            self._dialling += 1
+            self._run(self._connect(None))
+
+    def _run(self, connecting: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(connecting)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, wanted: list[Exchange] | None) -> None:
+        """Open one, for those in `wanted`, or None: for whoever waits first. Nobody who waits when a connection begins and fails
+        would have had it: all of them are told."""
+        concerned = list(self._waiting) if wanted is None else wanted
+        connection: Connection | None = None
+        reason = ""
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await self._loop.create_connection(
@@ -258,12 +283,21 @@ class ConnectionPool:
                     server_hostname=self._host if self._tls else None,
                 )  # fmt: skip
         except (OSError, TimeoutError) as error:
-            if not exchange.is_over:
-                exchange.is_over = True
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer in time"
-                exchange.receiver.broken(f"cannot connect ({reason.lower()})", ran=False)
-            return
-        if exchange.is_over:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer in time"
+        if wanted is None:
+            self._dialling -= 1
+        if connection is None:
+            self._fail(concerned, f"cannot connect ({reason.lower()})")
+        elif wanted is None or wanted[0].is_over:
             self.keep(connection)
         else:
-            connection.send(exchange)
+            connection.send(wanted[0])
+        self._dial()
+
+    def _fail(self, exchanges: list[Exchange], cause: str) -> None:
+        failed = [exchange for exchange in exchanges if not exchange.is_over and exchange.connection is None]
+        for exchange in failed:
+            exchange.is_over = True
+        self._waiting = deque(exchange for exchange in self._waiting if not exchange.is_over)
+        for exchange in failed:
+            exchange.receiver.broken(cause, ran=False)

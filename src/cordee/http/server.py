@@ -8,6 +8,8 @@ less than a timer each.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from email.utils import formatdate
 from typing import Protocol, cast
@@ -27,6 +29,7 @@ from cordee.http.request import (
     repeated,
 )
 
+ACCEPTORS = 16  # connections accepted in one turn of the loop
 SWEEP_S = 1.0
 HEAD_END = b"\r\n\r\n"
 HEADS_MAX = 1024  # heads remembered, for at most one sweep: they hold keys
@@ -372,13 +375,23 @@ class Server:
         self.date = b""
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sockets: asyncio.Server | None = None
+        self._acceptors: list[asyncio.Server] = []  # further handles of the same sockets
         self._sweep()
 
     async def listen(self, host: str, port: int, backlog: int = 4096) -> None:
         """Raises OSError when the address cannot be had."""
-        self._sockets = await self._loop.create_server(
-            lambda: Connection(self), host, port, backlog=backlog, reuse_address=True
+
+        def connection() -> Connection:
+            return Connection(self)
+
+        first = self._sockets = await self._loop.create_server(
+            connection, host, port, backlog=backlog, reuse_address=True
         )
+        # The event loop accepts one connection a turn from each handle: a crowd that comes back would wait for many turns.
+        for bound in first.sockets:
+            for _ in range(ACCEPTORS - 1):
+                again = socket.socket(fileno=os.dup(bound.fileno()))
+                self._acceptors.append(await self._loop.create_server(connection, sock=again, backlog=backlog))
 
     def follow(self, limits: Limits) -> None:
         """From now on these. Connections that are open keep the buffer they were given."""
@@ -421,6 +434,8 @@ class Server:
         self.closing = True
         if self._sockets is not None:
             self._sockets.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in list(self.connections):
             connection.swept(self.now_s, self.limits)
 
