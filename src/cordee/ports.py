@@ -192,6 +192,14 @@ class Receiver(Protocol):
         """What such a replica counted; comes before the last choice is complete."""
         ...
 
+    def cached(self, tokens: int) -> None:
+        """So many tokens of the prompt need not be computed, because the worker still has them. May never come."""
+        ...
+
+    def result(self, choice: int, data: bytes) -> None:
+        """What was computed for an item of a task, as little-endian 32-bit floats; the end of the choice follows."""
+        ...
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """A forwarded answer begins."""
         ...

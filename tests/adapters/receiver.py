@@ -36,6 +36,10 @@ class Recorder:
         if why is not Finish.NONE:
             self.whys[choice] = why
 
+    def cached(self, tokens: int) -> None: ...
+
+    def result(self, choice: int, data: bytes) -> None: ...
+
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         assert not self.whys, "usage comes before the ends"
         self.used = (tokens_in, tokens_out)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from cordee.domain.call import Task
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import Load
 from cordee.engine.connection import Connection
@@ -248,3 +250,40 @@ def test_draining_says_so_refuses_what_is_new_and_ends_what_runs():
         await waiting
 
     asyncio.run(scenario())
+
+
+def test_results_and_what_was_cached_come_before_the_rows_that_end_them():
+    bench = Bench()
+    connection, transport = bench.connect()
+    connection.data_received(frames.submit(1, submit()))
+    other, elsewhere = bench.connect()
+    transport.take()
+    name = (connection.number, 1)
+    rows = [(connection.number, 1, 0, int(Finish.STOP), 0, 0)]
+    bench.server.deliver(emission(rows, cached=[(name, 7), ((other.number, 1), 9)], results=[(name, 0, b"1234")]))
+    sent = transport.take()
+    assert [kind for kind, _ in sent] == [frames.CACHED, frames.RESULT, frames.STEP]
+    assert list(frames.read_cached(sent[0][1])) == [(1, 7)]
+    assert frames.read_result(sent[1][1]) == (1, 0, b"1234")
+    assert [kind for kind, _ in elsewhere.take()] == [frames.CACHED]
+
+
+def test_items_of_a_task_are_read_and_bad_ones_refused():
+    bench = Bench()
+    connection, transport = bench.connect()
+    item = (b"\x01\0\0\0\x02\0\0\0", 1)
+    good = msgspec.structs.replace(submit(prompt=[]), task="score", items=[item], choices=[0], outputs=[b""])
+    bad = [
+        msgspec.structs.replace(good, task="guess"),
+        msgspec.structs.replace(good, task="generate"),
+        msgspec.structs.replace(good, items=[]),
+        msgspec.structs.replace(good, items=[(b"", 0)]),
+        msgspec.structs.replace(good, items=[(item[0], 3)]),
+        msgspec.structs.replace(good, choices=[1]),
+        msgspec.structs.replace(submit(), grammar=("runes", "x")),
+    ]
+    for handle, one in enumerate([good, *bad], 1):
+        connection.data_received(frames.submit(handle, one))
+    (job,) = bench.engine.jobs
+    assert (job.task, [list(one.tokens) for one in job.items], job.items[0].start) == (Task.SCORE, [[1, 2]], 1)
+    assert kinds(transport) == [frames.ACK, *[frames.REFUSE] * len(bad)]

@@ -57,6 +57,10 @@ class Sink:
         if why is not Finish.NONE:
             self.finish(choice, why)
 
+    def cached(self, tokens: int) -> None: ...
+
+    def result(self, choice: int, data: bytes) -> None: ...
+
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         self.used = (tokens_in, tokens_out)
 

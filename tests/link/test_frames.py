@@ -23,11 +23,14 @@ SUBMITS = st.builds(
     top_k=U32, top_p=FINITE, min_p=FINITE, repetition_penalty=FINITE, presence_penalty=FINITE, frequency_penalty=FINITE,
     logit_bias=st.lists(st.tuples(U32, FINITE), max_size=4), seed=st.integers(0, 2**63 - 1),
     logprobs=st.none() | st.integers(0, 20), min_tokens=U32, ignore_eos=st.booleans(),
-    keep=st.text(max_size=20),
+    keep=st.text(max_size=20), adapter=st.text(max_size=8), cache_salt=st.text(max_size=8), task=st.text(max_size=8),
+    grammar=st.none() | st.tuples(st.text(max_size=8), st.text(max_size=20)),
+    items=st.lists(st.tuples(st.binary(max_size=16), U32), max_size=3),
 )  # fmt: skip
 WORKERS = st.builds(
     frames.WorkerHello, protocol=U32, worker=st.text(), pid=U32, model=st.text(), fingerprint=st.text(), context=U32,
     vocabulary=U32, exact=st.booleans(), capacity_sequences=U32, capacity_tokens=U32, beat_s=FINITE,
+    tasks=st.lists(st.text(max_size=8), max_size=3), adapters=st.lists(st.text(max_size=8), max_size=3),
 )  # fmt: skip
 REFUSALS = st.builds(frames.Refuse, st.booleans(), st.text(), st.none() | FINITE, st.booleans())
 ATTACHES = st.builds(frames.Attach, call=st.text(max_size=20), tenant=st.text(max_size=8), choices=U32)
@@ -153,3 +156,17 @@ def test_a_payload_that_is_none_raises_what_both_ends_of_a_link_catch(payload):
             read(payload)
         except (FrameError, msgspec.MsgspecError, struct.error, ValueError):
             continue
+
+
+@given(st.lists(st.tuples(U32, U32), max_size=5), U32, U32, st.binary(max_size=64))
+def test_what_was_computed_comes_back_as_it_was_sent(rows: list[tuple[int, int]], handle: int, choice: int, raw: bytes):
+    kind, payload = only(frames.cached(rows))
+    assert (kind, list(frames.read_cached(payload))) == (frames.CACHED, rows)
+    floats = raw[: len(raw) // frames.FLOAT_BYTES * frames.FLOAT_BYTES]
+    kind, payload = only(frames.result(handle, choice, floats))
+    assert (kind, frames.read_result(payload)) == (frames.RESULT, (handle, choice, floats))
+
+
+def test_a_result_that_is_no_number_of_floats_is_no_frame_of_ours():
+    with pytest.raises(FrameError, match="5 bytes"):
+        frames.read_result(frames.result(1, 0, b"12345")[frames.HEAD_BYTES :])

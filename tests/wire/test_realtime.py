@@ -8,7 +8,7 @@ from cordee.domain.chunk import Finish
 from cordee.wire import errors, realtime
 from cordee.wire.errors import Invalid
 from cordee.wire.realtime import CallCancel, CallCreate, CallResume, Ping, RealtimeShape
-from cordee.wire.shape import Choice
+from cordee.wire.shape import Choice, Usage
 
 
 def test_each_message_has_its_type():
@@ -81,7 +81,7 @@ def test_an_answer_is_deltas_and_one_completion():
     placed = shape.placed(shape.delta(0, 'é"', None), "s", "1.ab")
     assert json.loads(placed) == {"type": "call.delta", "id": 'c"1', "choice": 0, "text": 'é"', "position": "1.ab"}
     assert json.loads(shape.close(0, Finish.LENGTH))["finish_reason"] == "length"
-    completed = json.loads(shape.usage(3, 4))
+    completed = json.loads(shape.usage(Usage(3, 4)))
     assert completed["type"] == "call.completed"
     assert completed["choices"] == [{"choice": 0, "finish_reason": "length"}]
     assert completed["usage"]["total_tokens"] == 7
@@ -89,7 +89,7 @@ def test_an_answer_is_deltas_and_one_completion():
 
 
 def test_an_answer_that_was_not_streamed_is_one_completion_with_its_text():
-    said = json.loads(RealtimeShape("c").whole([Choice(0, "hi", None, Finish.STOP)], 1, 2))
+    said = json.loads(RealtimeShape("c").whole([Choice(0, "hi", None, Finish.STOP)], Usage(1, 2)))
     assert said["choices"] == [{"choice": 0, "text": "hi", "finish_reason": "stop"}]
 
 

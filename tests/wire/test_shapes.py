@@ -14,7 +14,7 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.wire import errors, models
 from cordee.wire.chat import ChatShape
 from cordee.wire.completion import CompletionShape
-from cordee.wire.shape import DONE, Choice, Shape, error_event
+from cordee.wire.shape import DONE, Choice, Shape, Usage, error_event
 
 GOLDEN = Path(__file__).parent / "golden"
 CREATED = 1_700_000_000
@@ -45,7 +45,7 @@ def stream(shape: Shape, choices: int = 1, with_logprobs: bool = False, with_usa
         offset += len(text)
     for choice in range(choices):
         out += shape.close(choice, Finish.STOP if choice == 0 else Finish.LENGTH)
-    return out + (shape.usage(5, 2 * choices) if with_usage else b"") + DONE
+    return out + (shape.usage(Usage(5, 2 * choices)) if with_usage else b"") + DONE
 
 
 LOGPROBS = TokenLogprobs(-0.25, ((0, -0.25), (2, -1.5)))
@@ -54,7 +54,7 @@ LOGPROBS = TokenLogprobs(-0.25, ((0, -0.25), (2, -1.5)))
 def whole(shape: Shape, choices: int = 1, with_logprobs: bool = False) -> bytes:
     entries = [shape.position(piece, 0, LOGPROBS, 0), shape.position(piece, 1, LOGPROBS, 3)] if with_logprobs else None
     ends = [Finish.STOP, Finish.LENGTH]
-    return shape.whole([Choice(at, "Hello", entries, ends[at % 2]) for at in range(choices)], 5, 2 * choices)
+    return shape.whole([Choice(at, "Hello", entries, ends[at % 2]) for at in range(choices)], Usage(5, 2 * choices))
 
 
 CASES: dict[str, bytes] = {

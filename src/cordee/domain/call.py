@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import field
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from cordee.domain.record import record
 
@@ -57,21 +57,69 @@ class Sampling:
     ignore_eos: bool = False
 
 
+class Task(Enum):
+    """What is to be computed of a prompt."""
+
+    GENERATE = "generate"  # tokens that follow it
+    EMBED = "embed"  # one vector for each item
+    SCORE = "score"  # for each item the log-probabilities of the tokens from `Item.start` on
+
+
+class Syntax(Enum):
+    """How a constraint is written down."""
+
+    JSON_OBJECT = "json_object"  # any JSON object; the text is empty
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"  # a context-free grammar in the notation of the Lark library
+
+
+@record
+class Grammar:
+    """What the text of an answer must be a word of."""
+
+    syntax: Syntax
+    text: str
+
+
+@record
+class Item:
+    """One of several texts of a task. `start`: the first token that is to be scored; unused where nothing is scored."""
+
+    tokens: array[int]
+    start: int = 0
+
+
 @record
 class Work:
     """What a worker needs to answer: the prompt as token ids and how to go on from there.
 
     `n` choices are answered from the same prompt; choice i samples with seed `sampling.seed + i`.
+    A task other than generation has no prompt but `items`, and choice i is what was computed for item i: `n` is their number.
+    `adapter` is the name of the LoRA adapter that is laid over the model, "" for none. `cache_salt`: what has been computed of a prompt
+    is only shared between calls of equal salt.
     """
 
     prompt: array[int]
     max_tokens: int
     n: int = 1
     sampling: Sampling = Sampling()
+    adapter: str = ""
+    grammar: Grammar | None = None
+    cache_salt: str = ""
+    task: Task = Task.GENERATE
+    items: tuple[Item, ...] = ()
+
+    @property
+    def tokens_in(self) -> int:
+        """Tokens that are read, in all items together."""
+        return len(self.prompt) + (sum(len(item.tokens) for item in self.items) if self.items else 0)
 
     @property
     def cost(self) -> int:
         """Tokens of cache this call may occupy: what a seat is counted in."""
+        if self.items:
+            return sum(len(item.tokens) for item in self.items)
         return self.n * (len(self.prompt) + self.max_tokens)
 
 

@@ -30,7 +30,8 @@ class ModelCard:
     """What a replica says about its model. Only replicas of equal fingerprint may continue each other's answers.
 
     `fingerprint` covers weights, tokenizer, template, kernels, instruction set and the settings that change logits.
-    `context` is the longest prompt plus answer of one sequence, in tokens.
+    `context` is the longest prompt plus answer of one sequence, in tokens. `tasks` are values of domain.call.Task that it can do,
+    `adapters` names of LoRA adapters that are loaded.
     """
 
     name: str
@@ -38,6 +39,8 @@ class ModelCard:
     context: int
     vocabulary: int
     exact: bool
+    tasks: tuple[str, ...] = ("generate",)
+    adapters: tuple[str, ...] = ()
 
 
 UNKNOWN = 255  # of a percentage: the byte that stands for it on the link

@@ -36,10 +36,14 @@ class Pending:
     logprobs: list[tuple[int, LogprobRow]] = field(default_factory=list)
     failures: list[tuple[JobName, str]] = field(default_factory=list)
     cancelled: list[JobName] = field(default_factory=list)
+    cached: list[tuple[JobName, int]] = field(default_factory=list)
+    results: list[tuple[JobName, int, bytes]] = field(default_factory=list)
 
     def take(self) -> Emission | None:
-        if not (self.rows or self.failures or self.cancelled):
+        """Everything since the last time; None where there is nothing."""
+        if not (self.rows or self.failures or self.cancelled or self.cached):
             return None
-        taken = emission(self.rows, self.logprobs, self.failures, self.cancelled)
+        taken = emission(self.rows, self.logprobs, self.failures, self.cancelled, self.cached, self.results)
         self.rows, self.logprobs, self.failures, self.cancelled = [], [], [], []
+        self.cached, self.results = [], []
         return taken

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 
 import numpy as np
 
-from cordee.domain.call import Sampling
+from cordee.domain.call import Grammar, Item, Sampling, Syntax, Task
 from cordee.domain.replica import ModelCard
 from cordee.engine.job import Job, JobName, Tokens
 from cordee.link.frames import Submit
@@ -21,8 +22,14 @@ class BadWork(Exception):
 
 def read_job(name: JobName, submit: Submit, card: ModelCard, now_s: float) -> Job:
     """The job that `submit` asks for. Raises BadWork, whose message says what is wrong with it."""
+    task = _task(submit)
+    items = tuple(_item(number, item, card) for number, item in enumerate(submit.items))
+    if (task is Task.GENERATE) == bool(items):
+        raise BadWork(f"{len(items)} items for the task {task.value!r}")
+    if items and max(submit.choices, default=0) >= len(items):
+        raise BadWork(f"item {max(submit.choices)} of {len(items)}")
     prompt = _tokens("the prompt", submit.prompt, card)
-    if not len(prompt):
+    if not len(prompt) and not items:
         raise BadWork("the prompt has no token")
     if len(prompt) >= card.context:
         raise BadWork(f"the prompt has {len(prompt)} tokens, the context of {card.name} is {card.context}")
@@ -42,7 +49,38 @@ def read_job(name: JobName, submit: Submit, card: ModelCard, now_s: float) -> Jo
         deadline_s=now_s + submit.remaining_s,
         priority=submit.priority,
         sampling=_sampling(submit, card),
+        tenant=submit.tenant,
+        adapter=submit.adapter,
+        grammar=_grammar(submit),
+        cache_salt=submit.cache_salt,
+        task=task,
+        items=items,
     )
+
+
+def _task(submit: Submit) -> Task:
+    try:
+        return Task(submit.task)
+    except ValueError:
+        raise BadWork(f"there is no task {submit.task[:64]!r}") from None
+
+
+def _item(number: int, item: tuple[bytes, int], card: ModelCard) -> Item:
+    ids = _tokens(f"item {number}", item[0], card)
+    if not 0 < len(ids) <= card.context:
+        raise BadWork(f"item {number} has {len(ids)} tokens; {card.name} takes from 1 to {card.context}")
+    if not 0 <= item[1] <= len(ids):
+        raise BadWork(f"item {number} of {len(ids)} tokens is to be scored from token {item[1]} on")
+    return Item(array("I", ids.tolist()), item[1])
+
+
+def _grammar(submit: Submit) -> Grammar | None:
+    if submit.grammar is None:
+        return None
+    try:
+        return Grammar(Syntax(submit.grammar[0]), submit.grammar[1])
+    except ValueError:
+        raise BadWork(f"there is no syntax {submit.grammar[0][:64]!r} of grammars") from None
 
 
 def _tokens(what: str, data: bytes, card: ModelCard) -> Tokens:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cordee.domain.call import Sampling
+from cordee.domain.call import Grammar, Item, Sampling, Task
 from cordee.domain.replica import Capacity, ModelCard
 from cordee.link.frames import ROW, LogprobRow
 
@@ -30,7 +30,8 @@ RowEntry = tuple[int, int, int, int, int, int]  # (connection, handle, choice, f
 class Job:
     """One attempt. `outputs[i]` is what choice `choices[i]` has emitted so far; it samples with `seed + choices[i]`.
 
-    `deadline_s` is on this process's monotonic clock. `max_tokens` counts `outputs` too.
+    `deadline_s` is on this process's monotonic clock. `max_tokens` counts `outputs` too. What was computed of its prompt may be used
+    for others of equal `cache_salt` and `adapter`. A task other than generation has no prompt but `items`; choice i is item i.
     """
 
     name: JobName
@@ -41,13 +42,21 @@ class Job:
     deadline_s: float
     priority: int
     sampling: Sampling
+    tenant: str = ""
+    adapter: str = ""
+    grammar: Grammar | None = None
+    cache_salt: str = ""
+    task: Task = Task.GENERATE
+    items: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
     """What one step gave. `connections[i]` is where `rows[i]` goes.
 
-    `failures`: jobs that could not be computed and why; `cancelled`: jobs of which nothing more will come.
+    `failures`: jobs that could not be computed and why; `cancelled`: jobs of which nothing more will come. `cached`: how many
+    tokens of its prompt a job found computed; `results`: (job, choice, 32-bit floats) for items of a task, whose rows say that they
+    are complete.
     """
 
     connections: NDArray[np.uint32]
@@ -55,6 +64,8 @@ class Emission:
     logprobs: Sequence[tuple[int, LogprobRow]] = ()
     failures: Sequence[tuple[JobName, str]] = ()
     cancelled: Sequence[JobName] = ()
+    cached: Sequence[tuple[JobName, int]] = ()
+    results: Sequence[tuple[JobName, int, bytes]] = ()
 
 
 Deliver = Callable[[Emission], None]
@@ -94,8 +105,10 @@ def emission(
     logprobs: Sequence[tuple[int, LogprobRow]] = (),
     failures: Sequence[tuple[JobName, str]] = (),
     cancelled: Sequence[JobName] = (),
+    cached: Sequence[tuple[JobName, int]] = (),
+    results: Sequence[tuple[JobName, int, bytes]] = (),
 ) -> Emission:
     """An emission of rows that are tuples."""
     connections = np.fromiter((entry[0] for entry in entries), np.uint32, len(entries))
     rows = np.array([entry[1:] for entry in entries], ROWS)
-    return Emission(connections, rows, logprobs, failures, cancelled)
+    return Emission(connections, rows, logprobs, failures, cancelled, cached, results)

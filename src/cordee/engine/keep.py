@@ -9,7 +9,7 @@ No I/O and no clock: `now` is an argument; what follows for the engine and for l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,8 @@ class Keeps:
             theirs,
             failures,
             ready.cancelled,
+            self._addressed(ready.cached),
+            ready.results,
         )
 
     def due(self, now: float) -> None:
@@ -231,6 +233,17 @@ class Keeps:
         else:
             self._weigh_nothing(kept)
 
+    def _addressed(self, cached: Sequence[tuple[JobName, int]]) -> Sequence[tuple[JobName, int]]:
+        """What kept answers found computed, addressed to those who listen live."""
+        told: list[tuple[JobName, int]] = []
+        for name, tokens in cached:
+            kept = self._running.get(name[1]) if name[0] == KEEPER else None
+            if kept is not None:
+                told += [(listener.name, tokens) for listener in kept.listeners if listener.at is None]
+            elif name[0] != KEEPER:
+                told.append((name, tokens))
+        return told
+
     def _failed(self, ready: Emission) -> Sequence[tuple[JobName, str]]:
         """The failures of an emission, those of kept answers addressed to all who listen."""
         if not any(name[0] == KEEPER for name, _ in ready.failures):
@@ -300,7 +313,7 @@ class Keeps:
 
 
 def _with(ready: Emission, failures: Sequence[tuple[JobName, str]]) -> Emission:
-    return Emission(ready.connections, ready.rows, ready.logprobs, failures, ready.cancelled)
+    return replace(ready, failures=failures)
 
 
 def _first(kept: dict[int, Kept]) -> list[Kept]:

@@ -121,6 +121,8 @@ class LinkServer:
                     capacity_sequences=capacity.sequences,
                     capacity_tokens=capacity.tokens,
                     beat_s=self._rules.beat_s,
+                    tasks=list(card.tasks),
+                    adapters=list(card.adapters),
                 )
             )
         )
@@ -142,7 +144,7 @@ class LinkServer:
             return
         connection.send(frames.ack(handle))
         cost = min(self._engine.card.context, len(job.prompt) + job.max_tokens)
-        kept = self._keeper.admit(job, submit, cost) if submit.keep else None
+        kept = self._keeper.admit(job, submit, cost) if submit.keep and not job.items else None
         if kept is not None:
             job = replace(job, name=kept)
         self._opened(connection, handle, Open(len(job.choices), cost, kept is not None))
@@ -241,7 +243,8 @@ class LinkServer:
 
     def _send_all(self, ready: Emission) -> None:
         failed = {number for (number, _), _ in ready.failures}
-        for number in failed.union(np.unique(ready.connections).tolist()):
+        told = {name[0] for name, _ in ready.cached}
+        for number in failed.union(told, np.unique(ready.connections).tolist()):
             connection = self._connections.get(number)
             if connection is not None:
                 self._send(connection, ready)
@@ -249,6 +252,7 @@ class LinkServer:
     def _send(self, connection: Connection, ready: Emission) -> None:
         """One gateway's part. Why an attempt failed goes before its rows and instead of them: a gateway that saw only that a
         choice failed would take the worker to be at fault, and try the same work elsewhere."""
+        data = self._computed(connection, ready)
         mine = ready.connections == connection.number
         rows = ready.rows if mine.all() else ready.rows[mine]
         logprobs = [row for number, row in ready.logprobs if number == connection.number]
@@ -263,7 +267,6 @@ class LinkServer:
             attempt.left -= 1
             if not attempt.left:
                 del connection.open[handle]
-        data = b""
         for handle, why in failures.items():
             failed = connection.open.pop(handle, None)
             if failed is not None:
@@ -275,3 +278,14 @@ class LinkServer:
             data += frames.step(self.load(connection.seen), rows.tobytes())
         if data:
             connection.send(data)
+
+    def _computed(self, connection: Connection, ready: Emission) -> bytes:
+        """What was found computed for one gateway's attempts, and what was computed for their items."""
+        data = b""
+        if ready.cached:
+            mine = [(name[1], tokens) for name, tokens in ready.cached if name[0] == connection.number]
+            data += frames.cached(mine) if mine else b""
+        for name, choice, floats in ready.results:
+            if name[0] == connection.number and name[1] in connection.open:
+                data += frames.result(name[1], choice, floats)
+        return data

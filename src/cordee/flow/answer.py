@@ -39,6 +39,14 @@ class Sink(Protocol):
         """How many tokens such a replica counted."""
         ...
 
+    def cached(self, tokens: int) -> None:
+        """So many tokens of the prompt were found computed."""
+        ...
+
+    def result(self, choice: int, data: bytes) -> None:
+        """What was computed for an item of a task; its `finish` follows."""
+        ...
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
 
     def body(self, data: bytes) -> bool:
@@ -78,7 +86,7 @@ class Answer:
     """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
 
     __slots__ = (
-        "_counts", "_open", "attempt", "box", "broken_s", "call", "clock", "done", "first_s", "last_s", "on_first", "outputs",
+        "_counts", "_open", "attempt", "box", "broken_s", "cached", "call", "clock", "done", "first_s", "last_s", "on_first", "outputs",
         "running", "sent", "sent_bytes_left", "sink", "slot", "started", "trip",
     )  # fmt: skip
 
@@ -101,6 +109,7 @@ class Answer:
         self.first_s: float | None = None
         self.on_first: OnFirst | None = None  # who wants to know of the first token, if anybody
         self.last_s = call.arrived_s
+        self.cached = 0  # tokens of the prompt that were not computed again
         self._open = n
         self._counts = counts
 
@@ -259,6 +268,18 @@ class Attempt:
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         if self._answer.attempt == self._number:
             self._answer.sink.usage(tokens_in, tokens_out)
+
+    def cached(self, tokens: int) -> None:
+        answer = self._answer
+        if answer.attempt == self._number:
+            answer.cached = tokens
+            answer.sink.cached(tokens)
+
+    def result(self, choice: int, data: bytes) -> None:
+        answer = self._answer
+        if answer.attempt == self._number and choice not in answer.done:
+            answer._progress()
+            answer.sink.result(choice, data)
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._answer.attempt == self._number:

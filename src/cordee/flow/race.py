@@ -192,6 +192,14 @@ class Rival:
         if self._inner is not None:
             self._inner.usage(tokens_in, tokens_out)
 
+    def cached(self, tokens: int) -> None:
+        if self._inner is not None:
+            self._inner.cached(tokens)
+
+    def result(self, choice: int, data: bytes) -> None:
+        if self._is_heard:
+            self._win().result(choice, data)
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._inner is not None:
             self._inner.head(status, headers)

@@ -67,6 +67,12 @@ class ForwardSink:
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         raise AssertionError("a forwarded answer is bytes, not text")
 
+    def cached(self, tokens: int) -> None:
+        raise AssertionError("another server says in its answer what it had computed")
+
+    def result(self, choice: int, data: bytes) -> None:
+        raise AssertionError("a forwarded answer is bytes, not numbers")
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._begun:
             return  # it goes on with what has left

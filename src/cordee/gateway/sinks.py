@@ -16,7 +16,7 @@ from cordee.flow.mailbox import Mailbox
 from cordee.gateway.replies import JSON
 from cordee.http.exchange import Answer as HttpAnswer
 from cordee.http.exchange import Outlet
-from cordee.wire.shape import Choice, Shape, error_event
+from cordee.wire.shape import Choice, Shape, Usage, error_event
 from cordee.wire.text import Text
 
 GATHERED_CHARS_MAX = (
@@ -31,7 +31,7 @@ class TokenSink:
 
     __slots__ = (
         "_begun", "_box", "_ended", "_exchange", "_headers", "_held", "_held_bytes", "_is_holding", "_pieces", "_shape", "_stream",
-        "_tokens_in", "_unclosed", "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
+        "_cached", "_tokens_in", "_unclosed", "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class TokenSink:
         self._stream = stream
         self._with_usage = with_usage
         self._tokens_in = tokens_in
+        self._cached = 0
         self._headers = headers
         self._begun = self._ended = False
         self.is_told = False  # the head has left, with comments
@@ -120,6 +121,12 @@ class TokenSink:
         self._tokens_in = tokens_in
         self.counts[0] = tokens_out
 
+    def cached(self, tokens: int) -> None:
+        self._cached = tokens
+
+    def result(self, choice: int, data: bytes) -> None:
+        raise AssertionError("an answer in words is no result of a task")
+
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Of a replica that speaks text: what the answer's head is to say of it."""
         if not self._begun:
@@ -135,7 +142,7 @@ class TokenSink:
                 Choice(at, text, self.logprobs[at] if self.logprobs is not None else None, self._whys[at])
                 for at, text in enumerate(self._waiting)
             ]
-            body = self._shape.whole(choices, self._tokens_in, sum(self.counts))
+            body = self._shape.whole(choices, self._used())
             self._exchange.answer(HttpAnswer(200, self._headers + JSON, body))
         elif self._waiting is None:
             self._end()
@@ -203,6 +210,9 @@ class TokenSink:
 
     # -- events
 
+    def _used(self) -> Usage:
+        return Usage(self._tokens_in, sum(self.counts), self._cached)
+
     def _send(self, choice: int, text: str) -> None:
         if not self._begun:
             self._begin()
@@ -234,5 +244,5 @@ class TokenSink:
     def _end(self) -> None:
         if not self._begun:
             self._begin()
-        usage = self._shape.usage(self._tokens_in, sum(self.counts)) if self._with_usage else b""
+        usage = self._shape.usage(self._used()) if self._with_usage else b""
         self._exchange.end(usage + self._shape.done)

@@ -17,7 +17,7 @@ from cordee.gateway.replies import JSON
 from cordee.http.exchange import Answer, Listener, Outlet
 from cordee.wire import errors
 from cordee.wire.errors import Invalid
-from cordee.wire.shape import Choice, Shape
+from cordee.wire.shape import Choice, Shape, Usage
 from cordee.wire.strict import decode
 
 DATA = b"data:"
@@ -94,7 +94,7 @@ class Translation:
             choices = [
                 Choice(one.index, (one.message or _Text()).content or "", None, _finish(one)) for one in event.choices
             ]
-            body = self._shape.whole(choices, counted.prompt_tokens, counted.completion_tokens)
+            body = self._shape.whole(choices, Usage(counted.prompt_tokens, counted.completion_tokens))
             self._target.answer(Answer(200, answer.headers, body))
             return
         self.begin(200, answer.headers)
@@ -119,7 +119,7 @@ class Translation:
         if self._rest:
             self._line(self._rest)
         usage = self._usage
-        self._target.end(self._shape.usage(usage.prompt_tokens, usage.completion_tokens) + self._shape.done)
+        self._target.end(self._shape.usage(Usage(usage.prompt_tokens, usage.completion_tokens)) + self._shape.done)
 
     def fail(self, answer: Answer, event: bytes) -> None:
         self._target.fail(answer, event)

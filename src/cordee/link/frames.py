@@ -17,6 +17,8 @@ and are dropped. Tokens of all attempts of one decode step travel in one Step fr
 | DRAIN | worker | empty: takes no new attempts, finishes those it has |
 | ATTACH | gateway | `handle:u32` + MessagePack `Attach`: send the kept answer of a call from its beginning, and go on |
 | DETACH | gateway | `handle:u32`: this listener goes, a kept answer goes on; the same as CANCEL where nothing is kept |
+| CACHED | worker | rows `handle:u32 tokens:u32`: so much of the prompt need not be computed; comes before the first token |
+| RESULT | worker | `handle:u32 choice:u32` + 32-bit floats: what was computed for an item of a task; its end comes in a later STEP |
 
 A load is `running:u32 waiting:u32 tokens:u32 seen:u32 steps:u32 cpu:u8 memory:u8 gpu:u8` and a byte of nothing.
 
@@ -26,24 +28,26 @@ after `index` tokens and `token` is unused: the end-of-generation token itself i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct as Layout
 
 import msgspec
 
 from cordee.domain.replica import Load
 
-PROTOCOL = 2
+PROTOCOL = 3
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # a prompt of a few million tokens; beyond it the peer is not one of ours
 
-HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN, ATTACH, DETACH = range(1, 12)
-KINDS = frozenset(range(1, 12))
+HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN, ATTACH, DETACH, CACHED, RESULT = range(1, 14)
+KINDS = frozenset(range(1, 14))
 
 _HEAD = Layout("<IB")
 _HANDLE = Layout("<I")
 _LOAD = Layout("<IIIIIBBBx")
 ROW = Layout("<IHHII")
+_PAIR = Layout("<II")
 HEAD_BYTES = _HEAD.size
+FLOAT_BYTES = 4
 
 
 class FrameError(Exception):
@@ -51,7 +55,8 @@ class FrameError(Exception):
 
 
 class WorkerHello(msgspec.Struct, frozen=True):
-    """A worker introduces itself. `capacity_*`: see domain.replica.Capacity; the rest is its ModelCard."""
+    """A worker introduces itself. `capacity_*`: see domain.replica.Capacity; the rest is its ModelCard. `tasks` are those of
+    domain.call.Task that it can do, `adapters` the names of the LoRA adapters it has loaded."""
 
     protocol: int
     worker: str
@@ -64,6 +69,8 @@ class WorkerHello(msgspec.Struct, frozen=True):
     capacity_sequences: int
     capacity_tokens: int
     beat_s: float
+    tasks: list[str] = []
+    adapters: list[str] = []
 
 
 class GatewayHello(msgspec.Struct, frozen=True):
@@ -77,7 +84,8 @@ class GatewayHello(msgspec.Struct, frozen=True):
 class Submit(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt. `prompt` and `outputs[i]` are little-endian u32 token ids; `outputs[i]` is what choice `choices[i]` has
     emitted so far (empty at the first attempt). `remaining_s`: what is left of the call's total deadline. `keep`: the id under
-    which the answer is kept for whoever attaches to it, "" for one that ends with its connection."""
+    which the answer is kept for whoever attaches to it, "" for one that ends with its connection. `grammar`: syntax and text.
+    `items` of a task other than generation: (token ids, the first one to be scored), all of them; choice i is item i."""
 
     call: str
     attempt: int
@@ -101,6 +109,11 @@ class Submit(msgspec.Struct, frozen=True, omit_defaults=True):
     min_tokens: int = 0
     ignore_eos: bool = False
     keep: str = ""
+    adapter: str = ""
+    grammar: tuple[str, str] | None = None
+    cache_salt: str = ""
+    task: str = "generate"
+    items: list[tuple[bytes, int]] = []
 
 
 class Attach(msgspec.Struct, frozen=True):
@@ -183,6 +196,15 @@ def drain() -> bytes:
     return frame(DRAIN)
 
 
+def cached(rows: Sequence[tuple[int, int]]) -> bytes:
+    """`rows`: (handle, tokens)."""
+    return frame(CACHED, b"".join([_PAIR.pack(*row) for row in rows]))
+
+
+def result(handle: int, choice: int, data: bytes) -> bytes:
+    return frame(RESULT, _PAIR.pack(handle, choice) + data)
+
+
 def _packed(load: Load) -> bytes:
     return _LOAD.pack(load.running, load.waiting, load.tokens, load.seen, load.steps, load.cpu, load.memory, load.gpu)
 
@@ -195,6 +217,20 @@ def read_load(payload: memoryview | bytes) -> Load:
 def read_rows(payload: memoryview | bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """(handle, choice, finish, index, token) of a STEP payload."""
     return ROW.iter_unpack(payload[_LOAD.size :])
+
+
+def read_cached(payload: memoryview | bytes) -> Iterator[tuple[int, int]]:
+    """(handle, tokens) of a CACHED payload."""
+    return _PAIR.iter_unpack(payload)
+
+
+def read_result(payload: memoryview | bytes) -> tuple[int, int, bytes]:
+    """(handle, choice, floats) of a RESULT payload."""
+    handle, choice = _PAIR.unpack_from(payload)
+    data = bytes(payload[_PAIR.size :])
+    if len(data) % FLOAT_BYTES:
+        raise FrameError(f"a result of {len(data)} bytes, which is not a number of floats")
+    return handle, choice, data
 
 
 def read_handle(payload: memoryview | bytes) -> int:

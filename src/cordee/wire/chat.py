@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.wire.shape import DONE, Choice, Pieces, encode, finish_reason, placed_event, usage
+from cordee.wire.shape import DONE, Choice, Pieces, Usage, encode, finish_reason, placed_event, usage
 
 
 def logprob_entry(pieces: Pieces, token: int, logprobs: TokenLogprobs) -> dict[str, Any]:
@@ -45,10 +45,10 @@ class ChatShape:
     def close(self, choice: int, why: Finish) -> bytes:
         return self._event(choice, b"{}", b"null", encode(finish_reason(why)))
 
-    def usage(self, tokens_in: int, tokens_out: int) -> bytes:
-        return self._start[: -len(b'{"index":')] + b'],"usage":' + encode(usage(tokens_in, tokens_out)) + b"}\n\n"
+    def usage(self, used: Usage) -> bytes:
+        return self._start[: -len(b'{"index":')] + b'],"usage":' + encode(usage(used)) + b"}\n\n"
 
-    def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes:
+    def whole(self, choices: list[Choice], used: Usage) -> bytes:
         return encode(
             {
                 **self._common,
@@ -64,7 +64,7 @@ class ChatShape:
                     }
                     for choice in choices
                 ],
-                "usage": usage(tokens_in, tokens_out),
+                "usage": usage(used),
             }
         )
 

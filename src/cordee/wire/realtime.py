@@ -14,7 +14,7 @@ from msgspec.json import Decoder
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.wire.chat import logprob_entry
 from cordee.wire.errors import Invalid, retry_after_in
-from cordee.wire.shape import Choice, Pieces, encode, finish_reason, usage
+from cordee.wire.shape import Choice, Pieces, Usage, encode, finish_reason, usage
 from cordee.wire.strict import decode, look_closely
 
 ID_CHARS_MAX, STREAM_CHARS_MAX, POSITION_CHARS_MAX = 128, 256, 2048
@@ -105,23 +105,23 @@ class RealtimeShape:
         self._reasons[choice] = reason = finish_reason(why)
         return b'%s%d,"text":"","finish_reason":"%s"}' % (self._delta, choice, reason.encode())
 
-    def usage(self, tokens_in: int, tokens_out: int) -> bytes:
+    def usage(self, used: Usage) -> bytes:
         choices: list[dict[str, Any]] = [
             {"choice": choice, "finish_reason": self._reasons[choice]} for choice in sorted(self._reasons)
         ]
-        return self._completed(choices, tokens_in, tokens_out)
+        return self._completed(choices, used)
 
-    def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes:
+    def whole(self, choices: list[Choice], used: Usage) -> bytes:
         """Of a call that was made elsewhere and did not ask for a stream."""
         said = [{"choice": one.index, "text": one.text, "finish_reason": finish_reason(one.why)} for one in choices]
-        return self._completed(said, tokens_in, tokens_out)
+        return self._completed(said, used)
 
     def placed(self, event: bytes, stream: str, position: str) -> bytes:
         return b'%s,"position":"%s"}' % (event[:-1], position.encode()) if event else b""
 
-    def _completed(self, choices: list[dict[str, Any]], tokens_in: int, tokens_out: int) -> bytes:
+    def _completed(self, choices: list[dict[str, Any]], used: Usage) -> bytes:
         return b'{"type":"call.completed","id":%s,"choices":%s,"usage":%s}' % (
-            self._id, encode(choices), encode(usage(tokens_in, tokens_out))
+            self._id, encode(choices), encode(usage(used))
         )  # fmt: skip
 
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:

@@ -25,6 +25,17 @@ class Choice:
     why: Finish
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, over all its choices. `cached`: of the prompt, those that need not be computed; `reasoning`: of the
+    answer, those the model thought with."""
+
+    tokens_in: int
+    tokens_out: int
+    cached: int = 0
+    reasoning: int = 0
+
+
 class Shape(Protocol):
     """The bytes of an endpoint's answers: events of a stream, each complete, or one body. An event without bytes is not sent.
 
@@ -41,9 +52,9 @@ class Shape(Protocol):
 
     def close(self, choice: int, why: Finish) -> bytes: ...
 
-    def usage(self, tokens_in: int, tokens_out: int) -> bytes: ...
+    def usage(self, used: Usage) -> bytes: ...
 
-    def whole(self, choices: list[Choice], tokens_in: int, tokens_out: int) -> bytes: ...
+    def whole(self, choices: list[Choice], used: Usage) -> bytes: ...
 
     def placed(self, event: bytes, stream: str, position: str) -> bytes:
         """An event with its place in a stream that can be resumed: `position` is `<index>.<rolling hash>`."""
@@ -58,12 +69,13 @@ def finish_reason(why: Finish) -> str:
     return "length" if why is Finish.LENGTH else "stop"
 
 
-def usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
+def usage(used: Usage) -> dict[str, Any]:
     return {
-        "prompt_tokens": tokens_in,
-        "completion_tokens": tokens_out,
-        "total_tokens": tokens_in + tokens_out,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens": used.tokens_in,
+        "completion_tokens": used.tokens_out,
+        "total_tokens": used.tokens_in + used.tokens_out,
+        "prompt_tokens_details": {"cached_tokens": used.cached},
+        "completion_tokens_details": {"reasoning_tokens": used.reasoning},
     }
 
 

@@ -19,6 +19,7 @@ from cordee.gateway.mobile.realtime import Realtime, RealtimeRules
 from cordee.gateway.replies import REALTIME_PATH, no_stream
 from cordee.http.exchange import Outlet
 from cordee.http.handshake import WebSocketRules
+from cordee.wire.shape import Usage
 from tests.gateway.doubles import KEY, PATIENCE_S, Directory, Gateway
 from tests.rig import free_port
 
@@ -84,7 +85,7 @@ class MobileGateway(Gateway):
             return
         exchange.begin(200, b"")
         exchange.write(shape.placed(shape.delta(0, "rest", None), stream, "9.ab"))
-        exchange.end(shape.usage(1, 2) + shape.done)
+        exchange.end(shape.usage(Usage(1, 2)) + shape.done)
 
     def limit(self, **limits: Any) -> None:
         self.call(lambda: setattr(self.realtime, "rules", replace(RULES, **limits)))

@@ -9,7 +9,7 @@ import pytest
 from cordee.domain.chunk import Finish
 from cordee.wire import errors
 from cordee.wire.errors import Invalid
-from cordee.wire.shape import Choice
+from cordee.wire.shape import Choice, Usage
 from cordee.wire.v1.chat_pb2 import ChatAnswer, ChatEvent, ChatRequest, Message, Priority
 from cordee.wire.v1.shape import PARAMETERS, EventShape, body_of, error_of, events_of, headers_of
 
@@ -51,12 +51,12 @@ def test_an_event_gets_its_position_without_being_read_again():
     event = ChatEvent.FromString(shape.placed(shape.delta(1, "é", None), "c", "0-1.ab"))
     assert (event.delta.choice, event.delta.text, event.position) == (1, "é", "0-1.ab")
     assert ChatEvent.FromString(shape.close(1, Finish.STOP)).finished.reason == "stop"
-    assert ChatEvent.FromString(shape.usage(3, 4)).usage.completion_tokens == 4
+    assert ChatEvent.FromString(shape.usage(Usage(3, 4))).usage.completion_tokens == 4
     assert shape.placed(shape.open(0), "c", "0.0") == b""
 
 
 def test_a_whole_answer_can_be_told_as_events():
-    whole = EventShape("c", "m").whole([Choice(0, "hi", None, Finish.LENGTH)], 1, 2)
+    whole = EventShape("c", "m").whole([Choice(0, "hi", None, Finish.LENGTH)], Usage(1, 2))
     answer = ChatAnswer.FromString(whole)
     assert (answer.call_id, answer.model, answer.choices[0].text, answer.usage.prompt_tokens) == ("c", "m", "hi", 1)
     delta, finished, usage = map(ChatEvent.FromString, events_of(whole))

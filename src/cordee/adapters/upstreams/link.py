@@ -273,6 +273,14 @@ class Link:
         elif kind == frames.LOGPROBS:
             for handle, choice, index, chosen, others in frames.read_logprobs(payload):
                 protocol.logprobs[handle, choice, index] = TokenLogprobs(chosen, tuple(others))
+        elif kind == frames.CACHED:
+            for handle, tokens in frames.read_cached(payload):
+                if handle in self._attempts:
+                    self._attempts[handle].receiver.cached(tokens)
+        elif kind == frames.RESULT:
+            handle, choice, data = frames.read_result(payload)
+            if handle in self._attempts:
+                self._attempts[handle].receiver.result(choice, data)
         elif kind == frames.REFUSE:
             self._refused(frames.read_handle(payload), frames.read_refuse(payload))
         elif kind == frames.HELLO:

@@ -10,6 +10,9 @@ from cordee.domain.call import Call, Work
 from cordee.link import frames
 
 
+NO_ITEMS: list[tuple[bytes, int]] = []
+
+
 def submit_of(
     call: Call, work: Work, attempt: int, choices: list[int], outputs: Sequence[array[int]], remaining_s: float
 ) -> frames.Submit:
@@ -23,7 +26,9 @@ def submit_of(
         repetition_penalty=sampling.repetition_penalty, presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty, logit_bias=list(sampling.logit_bias), seed=sampling.seed,
         logprobs=sampling.logprobs, min_tokens=sampling.min_tokens, ignore_eos=sampling.ignore_eos,
-        keep=call.id if call.keep else "",
+        keep=call.id if call.keep else "", adapter=work.adapter, cache_salt=work.cache_salt, task=work.task.value,
+        grammar=None if work.grammar is None else (work.grammar.syntax.value, work.grammar.text),
+        items=[(little_endian(item.tokens), item.start) for item in work.items] if work.items else NO_ITEMS,
     )  # fmt: skip
 
 

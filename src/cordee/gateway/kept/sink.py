@@ -164,7 +164,7 @@ class KeptSink(TokenSink):
             self._begin()
         if self._with_usage and not self._has_usage:
             self._has_usage = True
-            self._place(self._shape.usage(self._tokens_in, sum(self.counts)))
+            self._place(self._shape.usage(self._used()))
         self._exchange.end(self._shape.done)
 
     def _place(self, event: bytes) -> None:

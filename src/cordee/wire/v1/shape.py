@@ -11,6 +11,7 @@ from cordee.wire.chat import logprob_entry
 from cordee.wire.errors import Invalid
 from cordee.wire.shape import Choice as WireChoice
 from cordee.wire.shape import Pieces, finish_reason
+from cordee.wire.shape import Usage as WireUsage
 from cordee.wire.v1.chat_pb2 import (
     ChatAnswer,
     ChatEvent,
@@ -116,13 +117,13 @@ class EventShape:
     def close(self, choice: int, why: Finish) -> bytes:
         return ChatEvent(finished=Finished(choice=choice, reason=finish_reason(why))).SerializeToString()
 
-    def usage(self, tokens_in: int, tokens_out: int) -> bytes:
-        return ChatEvent(usage=_usage(tokens_in, tokens_out)).SerializeToString()
+    def usage(self, used: WireUsage) -> bytes:
+        return ChatEvent(usage=_usage(used)).SerializeToString()
 
-    def whole(self, choices: list[WireChoice], tokens_in: int, tokens_out: int) -> bytes:
+    def whole(self, choices: list[WireChoice], used: WireUsage) -> bytes:
         said = [Choice(index=one.index, text=one.text, finish_reason=finish_reason(one.why)) for one in choices]
         return ChatAnswer(
-            call_id=self._call_id, model=self._model, choices=said, usage=_usage(tokens_in, tokens_out)
+            call_id=self._call_id, model=self._model, choices=said, usage=_usage(used)
         ).SerializeToString()
 
     def placed(self, event: bytes, stream: str, position: str) -> bytes:
@@ -133,5 +134,5 @@ class EventShape:
         return logprob_entry(pieces, token, logprobs)
 
 
-def _usage(tokens_in: int, tokens_out: int) -> Usage:
-    return Usage(prompt_tokens=tokens_in, completion_tokens=tokens_out)
+def _usage(used: WireUsage) -> Usage:
+    return Usage(prompt_tokens=used.tokens_in, completion_tokens=used.tokens_out)
