@@ -1,0 +1,41 @@
+"""What every endpoint takes: the service, who asks, and the id in its path."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from cordee.services.accounts.identify import identify
+from cordee.services.accounts.service import Actor, Service
+from cordee.services.base.identifiers import PATTERN
+from cordee.services.base.paging import Listing, Page, taken
+
+_bearer = HTTPBearer(auto_error=False, description="An API key (`sk-cordee-…`) or an access token.")
+S = TypeVar("S")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+At = Annotated[Service, Depends(_service)]
+
+
+async def _actor(
+    request: Request, service: At, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Actor:
+    return await identify(service, request.headers.get("authorization"))
+
+
+Who = Annotated[Actor, Depends(_actor)]
+PathId = Annotated[str, Path(pattern=PATTERN)]
+
+
+def listing(shapes: list[S], ids: list[str], page: Page) -> Listing[S]:
+    """A page of `shapes`, of which there is one more than the page holds if there is a next one."""
+    shown, more = taken(shapes, page)
+    kept = ids[: len(shown)]
+    return Listing[S](data=shown, first_id=kept[0] if kept else None, last_id=kept[-1] if kept else None, has_more=more)

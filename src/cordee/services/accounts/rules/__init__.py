@@ -1,0 +1,1 @@
+"""The decisions of accounts: pure functions of what they are given."""

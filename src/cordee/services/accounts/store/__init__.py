@@ -1,0 +1,1 @@
+"""The tables of accounts, read and written inside a transaction that somebody else has begun."""
