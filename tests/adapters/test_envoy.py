@@ -226,3 +226,8 @@ def test_every_limit_on_floods_is_written_out() -> None:
         } <= set(manager["http2_protocol_options"])
     (layer,) = tree()["layered_runtime"]["layers"]
     assert layer["static_layer"]["overload.premature_reset_total_stream_count"] == 200
+
+
+def test_what_is_found_of_a_gateway_counts_at_once() -> None:
+    clusters = tree()["static_resources"]["clusters"]
+    assert {one["common_lb_config"]["update_merge_window"] for one in clusters} == {"0.000s"}

@@ -111,8 +111,7 @@ class Serving:
     async def _listen(self) -> None:
         self.server = Server(self.handler, self._limits)
         await self.server.listen("127.0.0.1", 0)
-        assert self.server._sockets is not None
-        self.port = self.server._sockets.sockets[0].getsockname()[1]
+        self.port = self.server.addresses[0][1]
 
 
 def read_to_end(client: socket.socket) -> bytes:

@@ -46,9 +46,8 @@ async def main(descriptors: int, connections: int) -> None:
     handler = Handler()
     handler.server = Server(handler, Limits(connections_max=connections))
     await handler.server.listen("127.0.0.1", 0)
-    assert handler.server._sockets is not None
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    print(handler.server._sockets.sockets[0].getsockname()[1], flush=True)
+    print(handler.server.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 

@@ -34,7 +34,7 @@ def test_an_address_has_as_many_connections_as_it_may_and_others_have_theirs() -
             other.sendall(GET)
             assert read_answer(other)[0] == 200
         mine.pop().close()
-        until(lambda: serving.server.by_address == {"127.0.0.1": 2}, "the connection to be forgotten")
+        until(lambda: serving.server.door.by_address == {"127.0.0.1": 2}, "the connection to be forgotten")
         with serving.connect() as again:
             again.sendall(GET)
             assert read_answer(again)[0] == 200
@@ -45,7 +45,7 @@ def test_without_a_limit_addresses_are_not_counted() -> None:
     with Serving() as serving, serving.connect() as client:
         client.sendall(GET)
         assert read_answer(client)[0] == 200
-        assert serving.server.by_address == {}
+        assert serving.server.door.by_address == {}
 
 
 def test_a_limit_that_is_lowered_while_it_runs_counts_for_those_who_come() -> None:

@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 
 from cordee.http.exchange import Answer
+from cordee.http.reading import HEAD, IDLE
 from cordee.http.request import Limits
-from cordee.http.server import HEAD, IDLE
 from tests.http.serving import TEXT, Serving, conversation, read_answer, read_to_end, statuses
 
 GET = b"GET /%s HTTP/1.1\r\nHost: h\r\n%s\r\n"
@@ -290,6 +290,30 @@ def test_stopping_ends_idle_connections_and_lets_answers_finish():
         status, headers, body = read_answer(busy)
         assert (status, body, headers[b"connection"]) == (200, b"whole", b"close")
         assert busy.recv(1) == b""
+        assert serving.faults == []
+
+
+def test_whoever_was_connected_when_accepting_stops_is_answered():
+    with Serving() as serving:
+        late: list[socket.socket] = []
+
+        def crowd_comes_last() -> None:
+            for _ in range(5):  # the loop is here, so nobody is accepted meanwhile
+                late.append(serving.connect())
+                late[-1].sendall(GET % (b"late", b""))
+            late.append(serving.connect())  # and one that has nothing to say
+            serving.server.stop_accepting()
+
+        serving.call(crowd_comes_last)
+        for client in late[:-1]:
+            status, headers, body = read_answer(client)
+            assert (status, body, headers[b"connection"]) == (200, b"GET /late|", b"close")
+            assert client.recv(1) == b""
+            client.close()
+        assert late[-1].recv(1) == b"", "it is closed by the sweep"
+        late[-1].close()
+        with pytest.raises(ConnectionRefusedError):
+            serving.connect()
         assert serving.faults == []
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from cordee.policy.overflow import Mode, Overflow, OverflowRules, Readings, Signal, mode
 
-QUIET = {"cpu": 10.0, "memory": 10.0, "gpu": 10.0, "response_s": 0.1, "errors": 0.0}
+QUIET = {"cpu": 10.0, "memory": 10.0, "gpu": 10.0, "response": 0.1, "errors": 0.0}
 ALERT = {"cpu": 80.0, "memory": 85.0, "gpu": 90.0, "errors": 5.0}
-NORMAL = {"cpu": 70.0, "memory": 75.0, "gpu": 80.0, "response_s": 1.0, "errors": 1.0}
+NORMAL = {"cpu": 70.0, "memory": 75.0, "gpu": 80.0, "response": 1.0, "errors": 1.0}
 STEP = 0.01
 
 
@@ -45,17 +45,17 @@ def test_it_ends_only_when_every_signal_is_under_its_normal_value(name):
 
 def test_a_long_response_time_alone_alerts_and_diverts_nobody():
     overflow = Overflow(OverflowRules())
-    overflow.note(readings(response_s=2.0))
+    overflow.note(readings(response=2.0))
     assert overflow.alerts == {Signal.RESPONSE}
     assert not overflow.is_on
 
 
 def test_a_long_response_time_beside_another_signal_counts():
     overflow = Overflow(OverflowRules())
-    overflow.note(readings(response_s=2.0, errors=5.0))
+    overflow.note(readings(response=2.0, errors=5.0))
     assert overflow.is_on
     assert overflow.alerts == {Signal.RESPONSE, Signal.ERRORS}
-    overflow.note(readings(response_s=1.5))
+    overflow.note(readings(response=1.5))
     assert overflow.is_on
 
 
@@ -91,9 +91,9 @@ def test_it_begins_only_with_an_alert_and_ends_only_with_all_back(seen):
         overflow.note(each)
         values = [(signal, each.of(signal)) for signal in Signal]
         if overflow.is_on and not before:
-            assert any(v is not None and v >= rules.band(s).alert for s, v in values if s is not Signal.RESPONSE)
+            assert any(v is not None and v >= rules.bands.of(s).alert for s, v in values if s is not Signal.RESPONSE)
         if before and not overflow.is_on:
-            assert all(v is None or v < rules.band(s).normal for s, v in values)
+            assert all(v is None or v < rules.bands.of(s).normal for s, v in values)
 
 
 def test_with_nobody_in_the_house_the_door_is_open_whatever_the_signals_say():

@@ -1,7 +1,7 @@
 """A provider of language models as a process of its own: OpenAI's API with a key, quota errors, slowness, outages, streams that
 break, and answers that go on from a last message marked as such.
 
-`python -m tests.rehearsal.provider PORT` serves; `Provider` starts and steers one. What it answers is a function of nothing but
+`python -m tests.rehearsal.provider PORT HOST` serves; `Provider` starts and steers one. What it answers is a function of nothing but
 the number of words asked for, so that a test knows every byte of it.
 """
 
@@ -54,13 +54,18 @@ class State:
 class Provider:
     """`with Provider() as provider:` — `provider.be(mode="busy")`, `provider.seen()`."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.rehearsal.provider", str(self.port)])
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host = host
+        self.port = port or free_port()
+        self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "tests.rehearsal.provider", str(self.port), self.host]
+        self._process = subprocess.Popen(command)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/compatible-mode/v1"
+        return f"http://{self.host}:{self.port}/compatible-mode/v1"
 
     def __enter__(self) -> Provider:
         until(self._is_up, "the provider listens")
@@ -76,7 +81,7 @@ class Provider:
 
     def start_again(self) -> None:
         self.kill()
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.rehearsal.provider", str(self.port)])
+        self._start()
         until(self._is_up, "the provider listens again")
 
     def be(self, **manner: Any) -> None:
@@ -100,7 +105,7 @@ class Provider:
             return False
 
     def _ask(self, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         connection.request("POST" if body is not None else "GET", path, json.dumps(body))
         return json.loads(connection.getresponse().read())
 
@@ -108,7 +113,7 @@ class Provider:
 # -- the process
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, host: str) -> None:
     state = State()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +125,7 @@ async def serve(port: int) -> None:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(client, "127.0.0.1", port)
+    server = await asyncio.start_server(client, host, port)
     async with server:
         await server.serve_forever()
 
@@ -259,4 +264,4 @@ def answer(writer: asyncio.StreamWriter, status: int, body: Any, more: str = "")
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))

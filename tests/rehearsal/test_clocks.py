@@ -36,7 +36,11 @@ READERS = {
     "gateway/kept/keeping.py": "`created` of an answer: shown, never compared",
     "gateway/kept/receipts.py": "`ended` of a receipt: shown, never compared",
     "gateway/sessions.py": "validity of cookies, given in the time of day; tests move it",
+    "gateway/tasks/sink.py": "`created` of an answer: shown, never compared",
+    "services/accounts/app.py": "validity of tokens and codes, given in the time of day; tests move it",
+    "services/base/identifiers.py": "the order of identifiers: after a jump back new ones sort before the last ones, and are as unique",
     "supervisor/lines.py": "the time of a line in the log: shown",
+    "wire/template.py": "the date that a chat template asks for: part of the prompt, where a jump changes what the model reads",
 }
 
 

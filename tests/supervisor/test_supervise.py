@@ -29,7 +29,7 @@ PATIENCE_S = 20.0
 class Rehearsal:
     """A supervisor over stand-ins named by role and by how they behave, and everything that it said."""
 
-    def __init__(self, data: Path, how: dict[str, str], stop_s: float = 5.0) -> None:
+    def __init__(self, data: Path, how: dict[str, str], stop_s: float = 5.0, silent_s: float = 0.0) -> None:
         self.data = data
         self.claim = Claim.take(data)
         self.events: list[Event] = []
@@ -58,6 +58,7 @@ class Rehearsal:
             backoff_s_max=0.2,
             deaths_max=4,
             window_s=60.0,
+            silent_s=silent_s,
             stop_s=stop_s,
         )
 
@@ -149,6 +150,24 @@ def test_who_dies_is_started_again_and_who_keeps_dying_is_given_up_while_the_res
     assert rehearsal.run(play).failure is None
     assert rehearsal.said("given-up") == ["worker-1"]
     assert "SIGKILL" in next(event for event in rehearsal.events if event.what == "died").line()
+
+
+def test_who_stays_silent_for_too_long_is_killed_and_started_again(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"worker-1": "", "worker-2": ""}, silent_s=4.0)
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        frozen = process(supervisor, "worker-1").pid
+        os.kill(frozen, signal.SIGSTOP)
+        await rehearsal.until(partial(born_again, supervisor, "worker-1", frozen))
+        await rehearsal.until(lambda: process(supervisor, "worker-1").state == "ready")
+        assert process(supervisor, "worker-1").restarts == 1
+        supervisor.stop()
+
+    rehearsal.run(play)
+    told = [event.what for event in rehearsal.events if event.name == "worker-1"]
+    assert told[2:6] == ["silent", "lost", "died", "started"]
+    assert rehearsal.said("silent") == rehearsal.said("lost") == ["worker-1"]
 
 
 def test_a_process_that_dies_at_every_start_ends_the_start_with_its_last_words(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ Decided here, each for a reason:
 - A request is tried again only where it cannot have run: no connection, a refused stream, a reset before it was sent. GET and
   HEAD change nothing and are tried again after any reset that came before an answer.
 - A gateway is left out at once when it says so (`/readyz` is not 200), after two missed checks when it says nothing, and for a
-  second when a connection to it fails. The other kind takes over only when *all* of the own kind are out.
+  second when a connection to it fails. The other kind takes over only when *all* of the own kind are out. What is found counts
+  at once, and is not gathered for a second as Envoy does for clusters of thousands.
 - If every gateway of both kinds looks dead, requests are sent all the same (panic below 1 %): a machine that is too busy to
   answer health checks must not be turned into an outage, and a gateway that really is dead refuses the connection.
 - Limits and header rules come from the gateways' own configuration, so that both refuse the same things; what Envoy itself
@@ -40,6 +41,7 @@ EJECTION_S = 1.0  # after a refused connection; the active check keeps it out if
 CONNECT_TIMEOUT_S = 0.5  # a gateway is on this host or in its network
 OVERPROVISIONING = 1000  # ‰ to % by Envoy's reckoning: one healthy gateway in ten carries all of its kind's traffic
 PANIC_PERCENT = 1.0
+MERGE_WINDOW_S = 0.0  # Envoy's own second would let every finding but the first wait before traffic follows it
 LISTENER_SHARE = 0.75  # of all connections, so that one kind of client cannot take the last one from the other
 BUFFER_BYTES = 64 * 1024  # per connection: a slow reader holds no more than this here
 IDLE_SHARE = 0.5  # of the gateways' idle time-out: whoever reuses a connection must be the one who closes it
@@ -135,7 +137,10 @@ def _cluster(kind: str, own: Sequence[Address], other: Sequence[Address], plan: 
         "type": "STATIC",
         "connect_timeout": seconds(CONNECT_TIMEOUT_S),
         "lb_policy": "LEAST_REQUEST",
-        "common_lb_config": {"healthy_panic_threshold": {"value": PANIC_PERCENT}},
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": PANIC_PERCENT},
+            "update_merge_window": seconds(MERGE_WINDOW_S),
+        },
         "load_assignment": {
             "cluster_name": kind,
             "endpoints": [

@@ -1,4 +1,5 @@
-"""The client side of HTTP/1.1: pooled connections to one upstream server, for forwarding.
+"""The client side of HTTP/1.1: one connection to an upstream server, one exchange after the other. Decides how an exchange ends; which
+connection it gets, `http/pool.py` decides.
 
 An exchange pushes what comes in to its receiver as it comes. It ends in exactly one of `complete`, `closed` and `broken`; a
 server that breaks its own framing (a wrong length, bytes nobody asked for, garbage) is `broken`, never `complete`. A server
@@ -9,17 +10,15 @@ ended without a byte of an answer is sent once more, on a fresh one (RFC 9112, 9
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections import deque
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import httptools
 
+if TYPE_CHECKING:
+    from cordee.http.pool import ConnectionPool
+
 GOES_ON, KEEP, CLOSE = range(3)  # how far a response is: not whole, or whole and the connection to be kept or closed
-CONNECT_S = 2.0
-IDLE_MAX = 4096  # idle connections kept: of thousands under way, hundreds end in one turn of the loop and begin again
-DIALLING_MAX = 64  # connections that are being opened at once
 HEADERS_MAX = 100
 LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -130,7 +129,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None and not exchange.is_over:
             if exchange.data and self._served:
                 self.exchange = exchange.connection = None
-                self._pool.connect(exchange)
+                self._pool.send_again(exchange)
                 return
             if exc is None and self._is_unmarked:
                 self.exchange = exchange.connection = None
@@ -199,105 +198,3 @@ class Connection(asyncio.Protocol):
             exchange.is_over = True
             exchange.connection = None
             exchange.receiver.broken(cause, ran=True)
-
-
-class ConnectionPool:
-    """Connections to one server. Requests go out at once on an idle connection; else they wait, first come first served, for the
-    next one that is free or new. Few are opened at a time: a server that accepts slowly is not helped by more."""
-
-    __slots__ = ("_connect_s", "_dialling", "_host", "_idle", "_loop", "_port", "_tasks", "_tls", "_waiting")
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float = CONNECT_S) -> None:
-        """`connect_s`: how long a connection may take to come up, names and TLS included."""
-        self._connect_s = connect_s
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._loop = asyncio.get_running_loop()
-        self._idle: deque[Connection] = deque()
-        self._waiting: deque[Exchange] = deque()
-        self._dialling = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def send(self, data: bytes, receiver: Receiver) -> Exchange:
-        """Never raises; what goes wrong comes through `receiver.broken`."""
-        exchange = Exchange(receiver, data)
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if not connection.transport.is_closing():
-                connection.send(exchange)
-                return exchange
-        self._waiting.append(exchange)
-        self._dial()
-        return exchange
-
-    def connect(self, exchange: Exchange) -> None:
-        """Send it on a fresh connection."""
-        self._run(self._connect([exchange]))
-
-    def keep(self, connection: Connection) -> None:
-        """It is free: for whoever waits first."""
-        waiting = self._waiting
-        while waiting:
-            exchange = waiting.popleft()
-            if not exchange.is_over:
-                connection.send(exchange)
-                return
-        if len(self._idle) < IDLE_MAX:
-            self._idle.append(connection)
-        else:
-            connection.transport.close()
-
-    def forget(self, connection: Connection) -> None:
-        if connection.exchange is None:
-            try:
-                self._idle.remove(connection)
-            except ValueError:
-                return  # it was not idle
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().transport.close()
-
-    def _dial(self) -> None:
-        while self._dialling < min(DIALLING_MAX, len(self._waiting)):
-            self._dialling += 1
-            self._run(self._connect(None))
-
-    def _run(self, connecting: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(connecting)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _connect(self, wanted: list[Exchange] | None) -> None:
-        """Open one, for those in `wanted`, or None: for whoever waits first. Nobody who waits when a connection begins and fails
-        would have had it: all of them are told."""
-        concerned = list(self._waiting) if wanted is None else wanted
-        connection: Connection | None = None
-        reason = ""
-        try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self), self._host, self._port, ssl=self._tls,
-                    server_hostname=self._host if self._tls else None,
-                )  # fmt: skip
-        except (OSError, TimeoutError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer in time"
-        if wanted is None:
-            self._dialling -= 1
-        if connection is None:
-            self._fail(concerned, f"cannot connect ({reason.lower()})")
-        elif wanted is None or wanted[0].is_over:
-            self.keep(connection)
-        else:
-            connection.send(wanted[0])
-        self._dial()
-
-    def _fail(self, exchanges: list[Exchange], cause: str) -> None:
-        failed = [exchange for exchange in exchanges if not exchange.is_over and exchange.connection is None]
-        for exchange in failed:
-            exchange.is_over = True
-        self._waiting = deque(exchange for exchange in self._waiting if not exchange.is_over)
-        for exchange in failed:
-            exchange.receiver.broken(cause, ran=False)

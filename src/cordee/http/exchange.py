@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from cordee.http.request import Request
 
 if TYPE_CHECKING:
-    from cordee.http.server import Connection
+    from cordee.http.connection import Connection
 
 
 class StatusLines(dict[int, bytes]):

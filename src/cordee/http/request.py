@@ -38,7 +38,7 @@ class Limits:
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 120.0
-    write_buffer_bytes_max: int = 16 * 1024
+    write_buffer_bytes_max: int = 4 * 1024  # a small event that waits here costs the event loop five times its size
     connections_max: int = 19_000
     connections_per_address_max: int = 0  # 0: no limit
 

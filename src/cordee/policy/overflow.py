@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
 from cordee.domain.record import record
+
+T = TypeVar("T")
 
 
 class Signal(Enum):
@@ -28,49 +31,16 @@ class Signal(Enum):
 
 
 @record
-class Readings:
-    """Of now, smoothed: percent of the host, seconds to the first token, percent of calls that failed. None: not known."""
+class Each(Generic[T]):
+    """One value for each signal: percent of the host, seconds to the first token, percent of calls that failed."""
 
-    cpu: float | None = None
-    memory: float | None = None
-    gpu: float | None = None
-    response_s: float | None = None
-    errors: float | None = None
+    cpu: T
+    memory: T
+    gpu: T
+    response: T
+    errors: T
 
-    def of(self, signal: Signal) -> float | None:
-        match signal:
-            case Signal.CPU:
-                return self.cpu
-            case Signal.MEMORY:
-                return self.memory
-            case Signal.GPU:
-                return self.gpu
-            case Signal.RESPONSE:
-                return self.response_s
-            case Signal.ERRORS:
-                return self.errors
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """At `alert` and above a signal is high; under `normal` it is back."""
-
-    alert: float
-    normal: float
-
-
-@dataclass(frozen=True, slots=True)
-class OverflowRules:
-    """A band a signal, in the units of Readings. `calls_min`: with fewer calls in the window their errors say nothing."""
-
-    cpu: Band = Band(80.0, 70.0)
-    memory: Band = Band(85.0, 75.0)
-    gpu: Band = Band(90.0, 80.0)
-    response: Band = Band(2.0, 1.0)
-    errors: Band = Band(5.0, 1.0)
-    calls_min: int = 20
-
-    def band(self, signal: Signal) -> Band:
+    def of(self, signal: Signal) -> T:
         match signal:
             case Signal.CPU:
                 return self.cpu
@@ -82,6 +52,31 @@ class OverflowRules:
                 return self.response
             case Signal.ERRORS:
                 return self.errors
+
+
+Readings = Each[float | None]
+"""Of now, smoothed. None: not known."""
+
+NOTHING_READ = Readings(None, None, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """At `alert` and above a signal is high; under `normal` it is back."""
+
+    alert: float
+    normal: float
+
+
+BANDS = Each(Band(80.0, 70.0), Band(85.0, 75.0), Band(90.0, 80.0), Band(2.0, 1.0), Band(5.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class OverflowRules:
+    """`bands` in the units of readings. `calls_min`: with fewer calls in the window their errors say nothing."""
+
+    bands: Each[Band] = BANDS
+    calls_min: int = 20
 
 
 class Overflow:
@@ -99,7 +94,7 @@ class Overflow:
         was_on = self.is_on
         high, back = set(), True
         for signal in Signal:
-            value, band = readings.of(signal), self.rules.band(signal)
+            value, band = readings.of(signal), self.rules.bands.of(signal)
             if value is None:
                 continue
             if value >= band.alert:

@@ -10,11 +10,16 @@ import msgspec
 
 from cordee.supervisor.addresses import AddressError, socket_dir
 from cordee.supervisor.status import (
+    LoadWanted,
+    ModelStatus,
+    Question,
     Reloaded,
     ReloadWanted,
     Status,
     StatusWanted,
     StopWanted,
+    UnloadWanted,
+    read_model,
     read_reloaded,
     read_status,
     write,
@@ -48,6 +53,18 @@ def ask_reload(data: Path) -> Reloaded:
         return read_reloaded(_first_answer(connection, ReloadWanted(), data))
 
 
+def ask_load(data: Path, model: str) -> ModelStatus:
+    """Ask for a model to be loaded, even one that was given up; returns how it stands, at once. Raises NotRunningError."""
+    with _connect(data) as connection:
+        return read_model(_first_answer(connection, LoadWanted(model, by_hand=True), data))
+
+
+def ask_unload(data: Path, model: str) -> ModelStatus:
+    """Ask for the workers of a model to end; returns how it stands, at once. Raises NotRunningError."""
+    with _connect(data) as connection:
+        return read_model(_first_answer(connection, UnloadWanted(model), data))
+
+
 def ask_stop(data: Path, wait_s: float) -> Status:
     """Ask everything to end and wait until it has; returns how it was. Raises NotRunningError, TimeoutError."""
     with _connect(data) as connection:
@@ -72,7 +89,7 @@ def _connect(data: Path) -> socket.socket:
     return connection
 
 
-def _first_answer(connection: socket.socket, question: StatusWanted | StopWanted | ReloadWanted, data: Path) -> bytes:
+def _first_answer(connection: socket.socket, question: Question, data: Path) -> bytes:
     try:
         connection.sendall(write(question))
         with connection.makefile("rb") as answers:

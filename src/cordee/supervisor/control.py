@@ -18,12 +18,15 @@ import msgspec
 
 from cordee.supervisor.status import (
     LINE_BYTES_MAX,
+    LoadWanted,
+    ModelStatus,
     Reloaded,
     ReloadWanted,
     Report,
     Status,
     StatusWanted,
     StopWanted,
+    UnloadWanted,
     read_message,
     write,
 )
@@ -33,13 +36,15 @@ OWNER_ONLY_UMASK = 0o177
 
 @dataclass(slots=True)
 class Control:
-    """The server end. `on_report` and `status` are called for what comes in; `on_reload` is awaited for its answer; `on_stop`
-    begins the end, and `ended` is awaited before a caller of stop is let go."""
+    """The server end. `on_report`, `status`, `on_load` and `on_unload` are called for what comes in; `on_reload` is awaited for its
+    answer; `on_stop` begins the end, and `ended` is awaited before a caller of stop is let go."""
 
     path: Path
     on_report: Callable[[Report], None]
     status: Callable[[], Status]
     on_reload: Callable[[], Awaitable[Reloaded]]
+    on_load: Callable[[LoadWanted], ModelStatus]
+    on_unload: Callable[[UnloadWanted], ModelStatus]
     on_stop: Callable[[], None]
     ended: asyncio.Event
     _server: asyncio.Server | None = None
@@ -78,6 +83,12 @@ class Control:
                 await writer.drain()
             case ReloadWanted():
                 writer.write(write(await self.on_reload()))
+                await writer.drain()
+            case LoadWanted():
+                writer.write(write(self.on_load(message)))
+                await writer.drain()
+            case UnloadWanted():
+                writer.write(write(self.on_unload(message)))
                 await writer.drain()
             case StopWanted():
                 writer.write(write(self.status()))

@@ -15,7 +15,8 @@ PROBE_S = 1.0  # an edge that has not answered by then is not ready
 ANSWER_BYTES_MAX = 64 * 1024
 READY_PATH = "/readyz"
 STATS_PATH = "/stats?filter=(downstream_rq_active|membership_(healthy|total))$"
-MEMBERS = re.compile(rb"^cluster\.\w+\.membership_(healthy|total): (\d+)", re.MULTILINE)
+MEMBERS = re.compile(rb"^cluster\.(\w+)\.membership_(healthy|total): (\d+)", re.MULTILINE)
+CLUSTERS, HEALTHY, TOTAL = (b"web", b"mobile"), b"healthy", b"total"
 OPEN_CALLS = re.compile(rb"^http\.(?:web|mobile)\.downstream_rq_active: (\d+)", re.MULTILINE)
 OK = 200
 
@@ -89,11 +90,9 @@ def _open_calls(stats: bytes) -> float | None:
 
 
 def _all_well(stats: bytes) -> bool:
-    """As many gateways are well as there are. An edge that would not say is believed by what it answers."""
-    members = {b"healthy": 0, b"total": 0}
-    for what, count in MEMBERS.findall(stats):
-        members[what] += int(count)
-    return members[b"healthy"] == members[b"total"]
+    """Each address knows gateways, and finds all of them well. An edge that does not say so may still be finding them."""
+    found = {(cluster, what): int(count) for cluster, what, count in MEMBERS.findall(stats)}
+    return all(found.get((cluster, HEALTHY)) == found.get((cluster, TOTAL), 0) > 0 for cluster in CLUSTERS)
 
 
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> bytes:

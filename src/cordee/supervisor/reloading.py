@@ -1,6 +1,6 @@
-"""A new configuration and the gateways: each is told, each says what it runs with, and who says something else is told again.
+"""A new configuration and the processes: each is told, each says what it runs with, and who says something else is told again.
 
-What counts is what a gateway reports, not that a signal was sent: one that was just starting may have read the file before it
+What counts is what a process reports, not that a signal was sent: one that was just starting may have read the file before it
 changed, and would otherwise go on with the old rules for good.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from cordee.supervisor.watched import Watched
 
-PATIENCE_S = 5.0  # a gateway reports twice a second
+PATIENCE_S = 5.0  # a process reports twice a second
 LOOK_S = 0.05
 TELL_AGAIN_S = 1.0  # doubled each time: one that cannot take it says why in its log, which need not be filled with that
 TELL_AGAIN_S_MAX = 60.0
-FOLLOWERS = ("web", "mobile")
+FOLLOWERS = ("web", "mobile", "worker")  # those of them that say with which configuration they run
 
 
 class RefusedError(Exception):
@@ -33,7 +33,7 @@ class Taken:
 
 
 class Spread:
-    """Keeps every gateway at one revision."""
+    """Keeps every gateway and worker at one revision."""
 
     def __init__(self, revision: str, watched: Callable[[], Iterable[Watched]]) -> None:
         self._revision = revision

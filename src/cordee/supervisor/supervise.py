@@ -16,13 +16,25 @@ from pathlib import Path
 
 from cordee.adapters.processes import trim_log
 from cordee.policy.restart import Restart
+from cordee.policy.silence import Silence
 from cordee.supervisor.addresses import Resolved
 from cordee.supervisor.claim import Claim
 from cordee.supervisor.control import Control
 from cordee.supervisor.events import Event, Listener
 from cordee.supervisor.probe import EdgeHealth, probe_edge, serves, store_answers, unchecked
 from cordee.supervisor.reloading import RefusedError, Spread, Taken
-from cordee.supervisor.status import Overall, ProcessStatus, Reloaded, Report, Role, Status
+from cordee.supervisor.shelf import Plan, Shelf
+from cordee.supervisor.status import (
+    LoadWanted,
+    ModelStatus,
+    Overall,
+    ProcessStatus,
+    Reloaded,
+    Report,
+    Role,
+    Status,
+    UnloadWanted,
+)
 from cordee.supervisor.watched import USAGE_ERROR, Spec, Watched
 
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker",), ("edge",), ("store",))
@@ -36,7 +48,8 @@ class Platform:
     """What is to run. `web` and `mobile` are where clients come in, None where no gateway of that kind is.
     `edge_admin` is Envoy's own socket, None without an edge. `certificate` is what clients check the edge's TLS with, None where
     it speaks none. `reload` reads the configuration anew and writes it down for the gateways, whose running one is `revision`.
-    Times in seconds, from the configuration."""
+    `models`: of those that have a plan to look at first, the processes in `specs` are started when it says so; `room` is how many bytes
+    are left for them. Times in seconds, from the configuration."""
 
     specs: tuple[Spec, ...]
     model: str
@@ -52,7 +65,10 @@ class Platform:
     backoff_s_max: float
     deaths_max: int
     window_s: float
+    silent_s: float
     stop_s: float
+    models: tuple[Plan, ...] = ()
+    room: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +94,19 @@ class Supervisor:
         self._ended = asyncio.Event()
         self._reloading = asyncio.Lock()
         self.failure: Failure | None = None
-        self._control = Control(platform.control, self._reported, self.status, self.reload, self.stop, self._ended)
+        self._control = Control(
+            platform.control, self._reported, self.status, self.reload, self._load, self._unload, self.stop, self._ended
+        )
         self._tls: ssl.SSLContext | None = unchecked() if platform.certificate is not None else None
         self._written: tuple[int, ...] = ()
         self._watched = {spec.name: self._watch(spec) for spec in platform.specs}
         self._spread = Spread(platform.revision, lambda: self._watched.values())
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._shelf = Shelf(platform.models, self._watched, self._begin, self._end, platform.room, listener)
+        later = {spec.name for plan in platform.models if plan.look is not None for spec in plan.specs}
+        for name in later:
+            self._watched[name].state = "stopped"
+        self._at_once = [spec.name for spec in platform.specs if spec.name not in later]
 
     @property
     def stopping(self) -> bool:
@@ -123,17 +147,21 @@ class Supervisor:
         """Until everything has ended. Raises OSError when the control socket cannot be made."""
         self._began_s = _now()
         await self._control.open()
-        lives = {name: asyncio.create_task(watched.run(), name=name) for name, watched in self._watched.items()}
+        for name in self._at_once:
+            self._live(name)
+        self._shelf.start()
         tending = asyncio.create_task(self._tend(), name="tend")
         try:
             await self._stop.wait()
+            self._shelf.stop()
             for roles in STOP_ORDER:
-                await self._end([name for name, one in self._watched.items() if one.spec.role in roles], lives)
+                await self._end([name for name, one in self._watched.items() if one.spec.role in roles])
         finally:
             tending.cancel()
+            self._shelf.stop()
             for watched in self._watched.values():  # nothing, unless something above went wrong
                 watched.kill()
-            await asyncio.gather(*lives.values(), return_exceptions=True)
+            await asyncio.gather(*self._lives.values(), return_exceptions=True)
             self._listener(Event("stopped"))
             self._ended.set()
             self._control.close()
@@ -160,18 +188,22 @@ class Supervisor:
             key=str(platform.key),
             uptime_s=own.uptime_s,
             processes=[own, *(watched.status(now) for watched in self._watched.values())],
+            models=self._shelf.statuses(),
         )
 
     def _overall(self) -> Overall:
         if self.stopping:
             return "stopping"
-        whole = self._serves and all(watched.state == "ready" for watched in self._watched.values())
-        return "ready" if whole else "degraded" if self._was_ready else "starting"
+        if not (self._serves and all(self._watched[name].state == "ready" for name in self._at_once)):
+            return "degraded" if self._was_ready else "starting"
+        if self._shelf.is_whole:
+            return "ready"
+        return "degraded" if self._was_ready or self._shelf.is_settled else "starting"
 
     def _watch(self, spec: Spec) -> Watched:
         platform = self._platform
         restart = Restart(platform.backoff_s, platform.backoff_s_max, platform.deaths_max, platform.window_s)
-        return Watched(spec, restart, self._listener, self._changed)
+        return Watched(spec, restart, Silence(platform.silent_s), self._listener, self._changed)
 
     def _changed(self) -> None:
         pids = tuple(watched.pid for watched in self._watched.values() if watched.pid)
@@ -186,12 +218,31 @@ class Supervisor:
         if watched is not None:
             watched.note(report, _now())
             self._spread.heard(watched, _now())
+            if report.models:
+                self._shelf.heard(report)
+
+    def _load(self, wanted: LoadWanted) -> ModelStatus:
+        return self._shelf.wanted(wanted.model, by_hand=wanted.by_hand)
+
+    def _unload(self, unwanted: UnloadWanted) -> ModelStatus:
+        return self._shelf.unwanted(unwanted.model)
+
+    def _begin(self, spec: Spec) -> None:
+        """A life of its own for a process that has none, whatever its last one was."""
+        if not self.stopping:
+            self._watched[spec.name] = self._watch(spec)
+            self._live(spec.name)
+
+    def _live(self, name: str) -> None:
+        self._lives[name] = asyncio.create_task(self._watched[name].run(), name=name)
 
     def _fail_if_hopeless(self) -> None:
-        hopeless = next((watched for watched in self._watched.values() if watched.hopeless), None)
+        lives = (watched for watched in self._watched.values() if watched.spec.is_essential)
+        hopeless = next((watched for watched in lives if watched.hopeless), None)
         if hopeless is not None:
             code = USAGE_ERROR if hopeless.exit_status == USAGE_ERROR else 1
             self.failure = Failure(_obituary(hopeless), code)
+            hopeless.terminate()  # it is not tried again while the others end
             self.stop()
 
     async def _tend(self) -> None:
@@ -199,6 +250,7 @@ class Supervisor:
         logs_checked_s = _now()
         while True:
             await self._look()
+            self._shelf.tend()
             if _now() - logs_checked_s > LOGS_CHECKED_EVERY_S:
                 logs_checked_s = _now()
                 for watched in self._watched.values():
@@ -209,7 +261,7 @@ class Supervisor:
         for watched in self._watched.values():
             watched.check_silence(_now())
             if watched.spec.role == "store":
-                watched.probed(ready=await store_answers(watched.spec.address), load={}, now=_now())
+                watched.probed(ready=await store_answers(watched.spec.address), load={})
         platform = self._platform
         if platform.edge_admin is not None and platform.web is not None and platform.mobile is not None:
             health = await probe_edge(platform.web, platform.mobile, platform.edge_admin, self._tls)
@@ -218,7 +270,7 @@ class Supervisor:
         else:
             addresses = [one for one in (platform.web, platform.mobile) if one is not None]
             self._serves = all([await serves(address.reachable, self._tls) for address in addresses])
-        if not self._was_ready and self._overall() == "ready":
+        if not self._was_ready and self._overall() in ("ready", "degraded"):
             self._was_ready = True
             self._listener(Event("all-ready", detail=(("after_s", _now() - self._began_s),)))
 
@@ -226,17 +278,18 @@ class Supervisor:
         load = {} if health.open_calls is None else {"open": health.open_calls}
         for watched in self._watched.values():
             if watched.spec.role == "edge":
-                watched.probed(ready=health.answers, load=load, now=_now())
+                watched.probed(ready=health.answers, load=load)
 
-    async def _end(self, names: Sequence[str], lives: dict[str, asyncio.Task[None]]) -> None:
+    async def _end(self, names: Sequence[str]) -> None:
+        names = [name for name in names if name in self._lives]
         for name in names:
             self._watched[name].terminate()
-        tasks = [lives[name] for name in names]
+        tasks = [self._lives[name] for name in names]
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=self._platform.stop_s)
         for name in names:
-            if lives[name] in late:
+            if self._lives[name] in late:
                 after = (("after_s", self._platform.stop_s),)
                 self._listener(Event("killing", name, after, logging.WARNING))
                 self._watched[name].kill()

@@ -8,13 +8,14 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from cordee.adapters.processes import Process, Program, log_tail, spawn
 from cordee.policy.restart import Died, GiveUp, Restart, Start
+from cordee.policy.silence import Hearing, Silence
 from cordee.supervisor.events import Event, Listener
 from cordee.supervisor.status import ProcessStatus, Report, Role, State
 
-SILENT_S = 3.0  # six missed reports: more than a busy processor explains
 USAGE_ERROR = 2  # exit status of a process that was given something it cannot use: trying again cannot help
 STARTUP_DEATHS_MAX = 3  # before it was ever ready; `cordee up` then says why at once instead of after a minute
 CANNOT_SPAWN = 126
@@ -22,7 +23,8 @@ CANNOT_SPAWN = 126
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What one process is. `reports`: it tells its state over the control socket; else somebody probes it."""
+    """What one process is. `reports`: it tells its state over the control socket; else somebody probes it. `is_essential`: without it
+    there is no platform; workers of further models are not."""
 
     name: str
     role: Role
@@ -32,6 +34,7 @@ class Spec:
     processor: str
     model: str = ""
     reports: bool = True
+    is_essential: bool = True
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class Watched:
 
     spec: Spec
     restart: Restart
+    silence: Silence
     listener: Listener
     changed: Callable[[], None]
     state: State = "starting"
@@ -49,7 +53,6 @@ class Watched:
     ever_ready: bool = False
     _process: Process | None = None
     _report: Report | None = None
-    _reported_s: float = 0.0
     _started_s: float = 0.0
     _load: dict[str, float] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,6 +60,11 @@ class Watched:
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None and self._process.running else 0
+
+    @property
+    def answers(self) -> int:
+        """Calls that it says it has in hand."""
+        return int(self._load.get("running", 0) + self._load.get("waiting", 0)) if self.pid else 0
 
     @property
     def revision(self) -> str:
@@ -80,6 +88,8 @@ class Watched:
             self.deaths += 1
             self.restart.note(loop.time(), Died())
             decision = self.restart.ask(loop.time())
+            if self.exit_status == USAGE_ERROR and not self.spec.is_essential:
+                decision = GiveUp(self.deaths)
             match decision:
                 case GiveUp(deaths):
                     self._become("failed")
@@ -98,6 +108,7 @@ class Watched:
     async def _live(self, now: float) -> int:
         """One life; returns its exit status."""
         self._report, self._load, self._started_s = None, {}, now
+        self.silence.heard(now)
         try:
             self._process = await spawn(self.spec.program)
         except OSError as error:
@@ -114,21 +125,37 @@ class Watched:
         """A report came in. One from an earlier life is ignored."""
         if report.pid != self.pid:
             return
-        self._report, self._reported_s, self._load = report, now, dict(report.load)
+        self._report, self._load = report, dict(report.load)
+        self.silence.heard(now)
         if not self._stopping.is_set():
             self._become(report.state)
         self.changed()
 
-    def probed(self, *, ready: bool, load: dict[str, float], now: float) -> None:
+    def probed(self, *, ready: bool, load: dict[str, float]) -> None:
         """The result of asking a process that does not report."""
-        self._reported_s, self._load = now, load
+        self._load = load
         if self.pid and not self._stopping.is_set():
             self._become("ready" if ready else "silent" if self.state in ("ready", "silent") else "starting")
 
     def check_silence(self, now: float) -> None:
-        """Say so when a process has stopped talking. It is not killed for it: a false alarm would cost answers."""
-        if self.spec.reports and self.state in ("ready", "draining") and now - self._reported_s > SILENT_S:
-            self._become("silent")
+        """Say so when a process has stopped talking, and end it when it will not speak again: then it is started anew."""
+        hearing = self.silence.look(now)
+        if not self.spec.reports or self.state not in ("ready", "draining", "silent"):
+            return
+        match hearing:
+            case Hearing.WELL:
+                pass
+            case Hearing.SILENT:
+                self._become("silent")
+            case Hearing.LOST if self.pid and self._process is not None and not self._stopping.is_set():
+                silent_s = self.silence.silent_s
+                self.silence.heard(now)  # the kernel may take its time, and is not to be told every second
+                self._tell("lost", ("pid", self.pid), ("silent_s", silent_s), level=logging.WARNING)
+                self._process.kill()
+            case Hearing.LOST:
+                pass  # it is ending already
+            case _:
+                assert_never(hearing)
 
     def terminate(self) -> None:
         """Begin the end: no restart any more, and SIGTERM if it runs."""
@@ -165,6 +192,7 @@ class Watched:
             processor=self.spec.processor,
             restarts=self.restarts,
             uptime_s=round(now - self._started_s, 1) if self.pid else 0.0,
+            gpus=report.gpus if report is not None and self.pid else [],
         )
 
     def _become(self, state: State) -> None:
