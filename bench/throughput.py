@@ -1,11 +1,12 @@
 """Tokens a second through the whole platform, beside llama.cpp's own server: same file, same kernels, same threads.
 
     bench/engine/setup.sh && bench/engine/build_llama_server.sh      # once; about 7 minutes
-    .venv/bin/python -m bench.throughput [--conc 1,4,16,64] [--rounds 2] [--threads 2]
+    .venv/bin/python -m bench.throughput [--conc 1,4,16,64] [--rounds 2] [--threads 2] [--types file,Q8_0]
 
 Ours: one worker (exact mode, 64 slots) behind one gateway, over HTTP, streaming. Theirs: llama-server over HTTP with the kernels that
-our worker has chosen for this machine. The two are taken in turn at every level, so that drift hits both. Closed loop, 64 prompt and
-64 output tokens, greedy. Leave the machine alone while it runs: spinning threads crawl beside any neighbour.
+our worker has chosen for this machine. `--types`: the file as it is, and what `cordee models quantize` makes of its weights; llama-server
+runs the file as it is, so ratios of the others compare two encodings. All are taken in turn, so that drift hits each. Closed
+loop, 64 prompt and 64 output tokens, greedy. Leave the machine alone while it runs: spinning threads crawl beside any neighbour.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from tests.rig import KEY, Rig, free_port
 HERE = Path(__file__).parent / "engine"
 SCRATCH = Path(os.environ.get("ENG_SCRATCH", Path.home() / ".cache" / "bench-eng"))
 MODEL = SCRATCH / "model" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-CALLS = {1: 6, 4: 16, 16: 48, 64: 128}
+CALLS = {1: 4, 4: 12, 16: 32, 64: 64}
+AS_IT_IS = "file"
 SLOTS, CONTEXT = 64, 160
+PEER = "llama-server"
 
 
 def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
@@ -47,6 +50,17 @@ def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
     out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
     result: dict[str, Any] = json.loads(out.splitlines()[-1])
     return result
+
+
+def encoded(kind: str, directory: Path) -> Path:
+    """The model with weights of this type."""
+    if kind == AS_IT_IS:
+        return MODEL
+    target = directory / f"{MODEL.stem}-{kind}.gguf"
+    if not target.exists():
+        command = [sys.executable, "-m", "cordee.cli", "models", "quantize", str(MODEL), str(target), "--type", kind]
+        subprocess.run([*command, "--allow-requantize", "--no-perplexity"], check=True, timeout=600)
+    return target
 
 
 def chosen_kernels(pid: int) -> Path:
@@ -79,28 +93,35 @@ def main() -> None:
     parser.add_argument("--conc", default="1,4,16,64")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--types", default=AS_IT_IS)
     args = parser.parse_args()
     levels = [int(level) for level in args.conc.split(",")]
-    ours: dict[int, list[dict[str, Any]]] = {level: [] for level in levels}
-    theirs: dict[int, list[dict[str, Any]]] = {level: [] for level in levels}
+    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    loads: list[float] = []
     flags = ("--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(args.threads))
+
+    def note(who: str, level: int, row: dict[str, Any]) -> None:
+        runs.setdefault(who, {}).setdefault(level, []).append(row)
+        loads.append(round(os.getloadavg()[0], 2))
+        print(who, row, "load average", loads[-1], flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for _ in range(args.rounds):
-            with Rig(directory, model=str(MODEL), workers=1, worker_flags=flags) as rig:
-                kernels = chosen_kernels(rig.workers[0].pid)
-                model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
-                for level in levels:
-                    row = load(rig.url.removesuffix("/v1"), "openai", level, f"key={KEY}", f"model={model}")
-                    ours[level].append(row)
-                    print("ours", row, flush=True)
+            for kind in args.types.split(","):
+                path = str(encoded(kind, directory))
+                with Rig(directory, model=path, workers=1, worker_flags=flags) as rig:
+                    kernels = chosen_kernels(rig.workers[0].pid)
+                    model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
+                    for level in levels:
+                        url = rig.url.removesuffix("/v1")
+                        note(f"cordee {kind}", level, load(url, "openai", level, f"key={KEY}", f"model={model}"))
             if (SCRATCH / "swap" / "llama-server").exists():
                 server, url = llama_server(kernels, directory, args.threads)
                 try:
                     wait(url)
                     for level in levels:
-                        theirs[level].append(load(url, "llama", level))
-                        print("llama-server", theirs[level][-1], flush=True)
+                        note(PEER, level, load(url, "llama", level))
                 finally:
                     server.kill()
                     server.wait()
@@ -108,24 +129,25 @@ def main() -> None:
     figures = {
         "kernels": kernels.name,
         "threads": args.threads,
+        "load_average": loads,
         "levels": {
-            level: {
-                "cordee_tok_s": (mine := round(median(rate(row) for row in ours[level]), 1)),
-                "llama_server_tok_s": (other := round(median(rate(row) for row in theirs[level]), 1))
-                if theirs[level]
-                else None,
-                "ratio": round(mine / other, 3) if theirs[level] else None,
-                "cordee_ttft_p50_ms": median(row["ttft_p50_ms"] for row in ours[level]),
-                "llama_server_ttft_p50_ms": median(row["ttft_p50_ms"] for row in theirs[level])
-                if theirs[level]
-                else None,
-            }
+            level: {who: summary(rows[level], runs.get(PEER, {}).get(level)) for who, rows in runs.items()}
             for level in levels
         },
-        "runs": {"cordee": ours, "llama-server": theirs},
+        "runs": runs,
     }
     print(json.dumps(figures["levels"], indent=1))
     print(write("throughput", "How many tokens a second, beside llama.cpp's own server?", figures))
+
+
+def summary(rows: list[dict[str, Any]], peer: list[dict[str, Any]] | None) -> dict[str, float | None]:
+    """Medians; `ratio` is the median of the rounds' ratios, of neighbours in time."""
+    return {
+        "tok_s": round(median(rate(row) for row in rows), 1),
+        "ttft_p50_ms": median(row["ttft_p50_ms"] for row in rows),
+        "ttft_max_ms": median(row["ttft_max_ms"] for row in rows),
+        "ratio": round(median(rate(a) / rate(b) for a, b in zip(rows, peer, strict=True)), 3) if peer else None,
+    }
 
 
 def rate(row: dict[str, Any]) -> float:

@@ -7,11 +7,13 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cordee.domain.call import Call
+from cordee.domain.call import Call, Grammar
 from cordee.domain.caller import Caller
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.kept import Found, KeptBytes, KeptCall, KeptTokens, Receipt, Reservation
 from cordee.domain.outcome import Outcome
+from cordee.domain.presence import Standing
+from cordee.domain.replica import Continuation
 from cordee.policy.lease import Ask, Grant
 from cordee.policy.session import Session
 
@@ -75,6 +77,18 @@ class Ledger(Protocol):
 
 class AwayError(Exception):
     """What stands behind a port does not answer, or not in time, or not what it should. The message says which and how."""
+
+
+class Grammars(Protocol):
+    """Whether a grammar that a client sent can be used, found out where it can do no harm."""
+
+    def known(self, grammar: Grammar) -> str | None:
+        """What was found wrong with it before, "" for nothing; None: it has to be checked. Answers from memory."""
+        ...
+
+    async def check(self, grammar: Grammar) -> str:
+        """What is wrong with it, "" for nothing. Raises AwayError where nobody can look at it now."""
+        ...
 
 
 class Journal(Protocol):
@@ -151,6 +165,14 @@ class Vocabulary(Protocol):
         beginning-of-sequence token first where the model wants one."""
         ...
 
+    def whole(self, text: str) -> array[int]:
+        """Token ids of a text that is to be read on its own, with those that the model has at its beginning and its end."""
+        ...
+
+    def pair(self, first: str, second: str) -> array[int]:
+        """Token ids of two texts that are to be compared, with what the model has before, between and behind them."""
+        ...
+
     def piece(self, token: int) -> bytes:
         """The bytes of one token; control tokens have none. Raises IndexError outside 0 … size−1."""
         ...
@@ -190,6 +212,11 @@ class Receiver(Protocol):
 
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         """What such a replica counted; comes before the last choice is complete."""
+        ...
+
+    def continued(self, way: Continuation) -> None:
+        """An answer that has begun goes on like this, which may be less than the replica can at best. Comes before anything else of
+        the attempt, and only from what is no worker of ours."""
         ...
 
     def cached(self, tokens: int) -> None:
@@ -232,6 +259,14 @@ class Running(Protocol):
     def detach(self) -> None:
         """Nothing is pushed any more, but a kept answer is finished and held ready for whoever comes back for it. The same as
         `cancel` where nothing can be kept. Idempotent."""
+        ...
+
+
+class Loader(Protocol):
+    """Whoever can bring a model into memory."""
+
+    async def load(self, model: str) -> Standing:
+        """Ask for it; returns how it stands now, so asking again is how one waits. Raises OSError where nobody hears."""
         ...
 
 

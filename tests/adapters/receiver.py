@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.domain.replica import Continuation
 
 
 class Recorder:
@@ -21,6 +22,7 @@ class Recorder:
         self.cause = ""
         self.ran = self.fault = False
         self.retry_after_s: float | None = None
+        self.way: Continuation | None = None  # of going on with what has left
 
     def accepted(self) -> None: ...
 
@@ -35,6 +37,10 @@ class Recorder:
         self.texts[choice] = self.texts.get(choice, "") + text
         if why is not Finish.NONE:
             self.whys[choice] = why
+
+    def continued(self, way: Continuation) -> None:
+        assert self.way is None, "an attempt goes on in one way"
+        self.way = way
 
     def cached(self, tokens: int) -> None: ...
 

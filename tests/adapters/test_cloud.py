@@ -17,7 +17,7 @@ from cordee.adapters.upstreams.cloud import Cloud
 from cordee.adapters.upstreams.cloud_request import Rules, may_take, most_tokens, request
 from cordee.adapters.upstreams.endpoint import Endpoint
 from cordee.adapters.upstreams.providers import ALIBABA, OPENAI
-from cordee.domain.call import Call, Sampling, Work
+from cordee.domain.call import Call, Grammar, Sampling, Syntax, Work
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import Continuation
 from tests.adapters.receiver import Recorder
@@ -263,6 +263,22 @@ def test_the_most_a_call_can_cost_is_known_before_it_leaves():
 def test_what_names_our_own_vocabulary_does_not_leave(sampling):
     asked = replace(call(own=True), work=Work(array("I", [1]), 5, 1, sampling))
     assert not may_take(asked, RULES)
+
+
+@pytest.mark.parametrize(
+    ("more", "grammar", "leaves"),
+    [
+        ({"response_format": {"type": "json_object"}}, Grammar(Syntax.JSON_OBJECT, ""), True),
+        ({"response_format": {"type": "regex", "pattern": "a"}}, Grammar(Syntax.REGEX, "a"), False),
+        ({"structured_outputs": {"json_object": True}}, Grammar(Syntax.JSON_OBJECT, ""), False),
+    ],
+)
+def test_a_shape_that_providers_do_not_know_does_not_leave(more, grammar, leaves):
+    asked = call(own=True, **more)
+    assert asked.work is not None
+    assert may_take(replace(asked, work=replace(asked.work, grammar=grammar)), RULES) is leaves
+    if "structured_outputs" in more:
+        assert not may_take(call(own=False, **more), RULES)
 
 
 def test_only_models_and_paths_that_are_named_leave():

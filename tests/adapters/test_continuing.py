@@ -147,7 +147,7 @@ def test_garbage_in_the_rest_is_broken_once():
 def asked(
     able: Continuation, dialect: Dialect, sent: list[bytes], path: str = CHAT, **more: Any
 ) -> tuple[str, dict[str, Any]]:
-    found, data = dialects.continuing(path, body(**more), read(sent), able, dialect, "remote")
+    _, found, data = dialects.continuing(path, body(**more), read(sent), able, dialect, "remote")
     return found, json.loads(data)
 
 
@@ -173,10 +173,23 @@ def test_what_the_chat_endpoint_alone_can_do_goes_on_from_text(more):
     assert (path, request["continue_final_message"], request["add_generation_prompt"]) == (CHAT, True, False)
 
 
+@pytest.mark.parametrize(
+    ("sent", "more", "way"),
+    [
+        (events("one", WORDS, ids=100)[:4], {}, Continuation.TOKENS),
+        (events("one", WORDS)[:4], {}, Continuation.TEXT),  # it has not told its ids
+        (events("one", WORDS, ids=100)[:4], {"stop": ["x"]}, Continuation.TEXT),
+        (events("one", WORDS, ids=100)[:1], {}, Continuation.RESTART),  # nothing but an envelope has left
+    ],
+)
+def test_the_way_of_going_on_is_the_one_that_was_taken_and_not_the_best_there_is(sent, more, way):
+    assert dialects.continuing(CHAT, body(**more), read(sent), Continuation.TOKENS, Dialect.VLLM, None)[0] is way
+
+
 MARKS = {
     Dialect.VLLM: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
     Dialect.SGLANG: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
-    Dialect.LLAMA_CPP: ({}, {}),
+    Dialect.LLAMA_CPP: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
     Dialect.PARTIAL: ({"partial": True}, {}),
 }
 
@@ -235,3 +248,24 @@ def test_what_a_server_can_do_follows_from_what_it_is_unless_somebody_says_other
 
 def test_token_ids_are_asked_for_without_touching_the_rest():
     assert json.loads(dialects.with_ids(b' {"a": 1} \n')) == {"a": 1, "return_token_ids": True}
+
+
+def test_a_token_that_may_be_the_beginning_of_a_character_is_not_gone_on_from():
+    """Given a prompt that ends within a character, vLLM 0.32 answers with the text of the whole prompt."""
+    first = events("one", WORDS[:3], ids=100)[:4]
+    way, _, _ = dialects.continuing(CHAT, body(), read(first), Continuation.TOKENS, Dialect.VLLM, None)
+    assert way is Continuation.TOKENS
+    several = json.loads(first[-1][6:])
+    several["choices"][0]["token_ids"] = [102, 103]
+    journal = read([*first[:-1], b"data: " + json.dumps(several).encode() + b"\n\n"])
+    way, _, _ = dialects.continuing(CHAT, body(), journal, Continuation.TOKENS, Dialect.VLLM, None)
+    assert way is Continuation.TEXT
+
+
+def test_tokens_held_back_until_their_character_is_whole_are_part_of_what_is_gone_on_from():
+    first = events("one", WORDS[:3], ids=100)[:4]
+    held = json.loads(first[2][6:])
+    held["choices"][0]["delta"]["content"] = ""
+    journal = read([*first[:2], b"data: " + json.dumps(held).encode() + b"\n\n", first[3]])
+    assert journal.ids == [100, 101, 102]
+    assert journal.is_whole

@@ -58,7 +58,7 @@ def test_a_path_is_that_file_under_its_stem(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("nope", "there is no model 'nope'; use smollm2-135m-instruct, oracle"),
+        ("nope", "there is no model 'nope'; use smollm2-135m-instruct, all-minilm-l6-v2, oracle"),
         ("./nope.gguf", "there is no such file"),
         ("/etc/", "a directory"),
         ("hf:../../x", "is not a Hugging Face file"),

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from cordee.adapters.model_sources import ModelError
 from cordee.compose.checked import USAGE, CannotStartError, look_first
 from cordee.config.sections.entrances import Edge, Entry
 from cordee.config.sections.kept import Store
+from cordee.config.sections.models import Serve
 from cordee.config.sections.outside import Cloud, Peer
 from cordee.config.tree import Config
 
@@ -58,3 +60,13 @@ def test_a_key_file_is_read_before_anything_starts_and_its_content_is_not_shown(
     with pytest.raises(CannotStartError, match="holds no API key") as refused:
         look_first(beside, {"HOME": str(tmp_path)})
     assert "two words" not in str(refused.value)
+
+
+def test_models_that_cannot_be_told_apart_or_are_not_there_are_refused(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    twice = (Serve(model="oracle", name="small"), Serve(model=str(tmp_path / "small.gguf")))
+    with pytest.raises(CannotStartError, match="two models are called 'small'") as refused:
+        look_first(structs.replace(ALONE, serve=twice), environ)
+    assert refused.value.code == USAGE
+    with pytest.raises(ModelError, match="there is no such file"):
+        look_first(structs.replace(ALONE, serve=twice[1:]), environ)

@@ -92,7 +92,7 @@ def test_signals_that_come_together_end_with_the_newest_file() -> None:
 
 def test_what_needs_a_restart_stays_as_it_was() -> None:
     async def play() -> Following:
-        following = Following(Config(), lambda: replace(Config(), engine=Engine(slots=2)))
+        following = Following(Config(), lambda: replace(Config(), engine=Engine(context=300)))
         await reloaded(following)
         return following
 

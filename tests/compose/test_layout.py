@@ -9,6 +9,7 @@ from msgspec.structs import replace as change
 
 from cordee.compose.layout import Ground, lay_out, seats
 from cordee.config.sections.entrances import Entry, Tls
+from cordee.config.sections.models import Serve
 from cordee.config.sections.processes import Link, Worker
 from cordee.config.tree import Config
 from cordee.supervisor.addresses import resolve
@@ -134,3 +135,15 @@ def test_the_store_is_a_process_of_its_own_and_every_gateway_knows_it(ground: Gr
     for name in ("web-1", "web-2", "mobile-1", "mobile-2"):
         assert option(specs[name], "--store") == [specs["store"].address]
     assert option(specs["worker-1"], "--store") == []
+
+
+def test_further_models_have_workers_of_their_own_which_every_gateway_knows(ground: Ground) -> None:
+    config = change(CONFIG, serve=(Serve(model="oracle", name="talk", servers=1, load="demand"),))
+    specs = by_name(lay_out(config, ground))
+    worker = specs["worker-1.talk"]
+    assert option(worker, "--serves") == ["talk"]
+    assert "--model" not in worker.program.argv
+    assert (worker.model, worker.is_essential) == ("talk", False)
+    assert specs["worker-1"].is_essential
+    assert "worker-2.talk" not in specs
+    assert worker.address in option(specs["web-2"], "--replica")

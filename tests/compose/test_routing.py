@@ -51,7 +51,7 @@ def test_workers_stand_in_the_region_of_their_server_unless_they_are_named():
 def test_names_of_workers_are_those_of_the_layout(per_server):
     config = change(CONFIG, worker=Worker(per_server=per_server))
     named = {seat.name for seat in seats(config) if seat.role == "worker"}
-    assert {name for server in (1, 2) for name in worker_names(server, per_server)} == named
+    assert {name for server in (1, 2) for name in worker_names(config, server)} == named
 
 
 def test_a_canary_has_the_first_right_to_probe_only_where_there_are_canaries():

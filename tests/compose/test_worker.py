@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from cordee.compose import worker as compose
+from cordee.compose.following import Following
 from cordee.config.launch import WorkerLaunch
+from cordee.config.sections.processes import Worker
 from cordee.config.tree import Config
 from cordee.domain.chunk import Finish
 from cordee.engine.job import Broken, Deliver
@@ -145,23 +147,26 @@ def test_a_broken_engine_ends_the_process_with_an_error(tmp_path: Path, monkeypa
         def start(self, deliver: Deliver, broken: Broken) -> None:
             asyncio.get_running_loop().call_soon(broken, "the kernels are gone")
 
-    monkeypatch.setattr(compose, "open_engine", lambda config, clock: Breaking())
+    monkeypatch.setattr(compose, "open_engine", lambda config, clock, name: Breaking())
     launch = WorkerLaunch("w", 1, f"unix:{tmp_path / 'w.sock'}", tmp_path)
-    assert compose.run(Config(), launch) == 1
+    config = Config(worker=Worker(confined=False))  # its rights would be gone from all tests that follow
+    assert compose.run(config, launch, Following(config, lambda: config)) == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "says", "code"),
     [
-        (["--model", "/nowhere/m.gguf"], "no such file"),
-        (["--model", "never-heard-of"], "there is no model"),
-        (["--model", "oracle", "--listen", "unix:/proc/w.sock"], "/proc"),
+        (["--model", "/nowhere/m.gguf"], "no such file", compose.UNUSABLE),
+        (["--model", "never-heard-of"], "there is no model", compose.UNUSABLE),
+        (["--model", "oracle", "--listen", "unix:/proc/w.sock"], "/proc", 1),
     ],
 )
-def test_what_is_missing_is_said_and_is_exit_code_1(tmp_path: Path, flags: list[str], says: str):
+def test_what_is_missing_is_said_and_the_exit_code_tells_whether_to_try_again(
+    tmp_path: Path, flags: list[str], says: str, code: int
+):
     args = ["worker", "--listen", f"unix:{tmp_path / 'w.sock'}", "--data", str(tmp_path), *flags]
     done = subprocess.run([sys.executable, "-m", "cordee.cli", *args], capture_output=True, text=True, timeout=START_S)
-    assert done.returncode == 1
+    assert done.returncode == code
     said = done.stderr.splitlines()[-1]
     assert said.startswith("cordee worker: ")
     assert says in said

@@ -104,6 +104,7 @@ def test_the_file_is_the_explicit_one_then_the_variable_then_the_data_directory_
         ("[link]\nbeat_s = 0.1", "not below link.suspect_s_min"),
         ("[link]\nidle_beat_s = 0.001", "above link.idle_beat_s"),
         ("[gateway]\ndrain_s = 60", "FILE, line 2: gateway.drain_s is 60, not below supervisor.stop_s = 35"),
+        ("[supervisor]\nsilent_s = 2", "silent_s is 2, within the 3 s for which a busy process may say nothing"),
         ("[web]\ngateways_per_server = 0\n[mobile]\ngateways_per_server = 0", "at least one of them must be 1 or more"),
     ],
 )

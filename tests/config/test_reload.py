@@ -24,10 +24,10 @@ def test_every_live_key_is_a_setting_or_a_section() -> None:
 
 
 def test_rules_are_taken_and_what_needs_a_restart_is_named_and_left_as_it_is() -> None:
-    wanted = replace(RUNNING, queue=Queue(wait_s_max=5.0), engine=Engine(slots=3), servers=3)
+    wanted = replace(RUNNING, queue=Queue(wait_s_max=5.0), engine=Engine(context=300), servers=3)
     merged = merge(RUNNING, wanted)
     assert merged.taken == ("queue.wait_s_max",)
-    assert set(merged.held) == {"engine.slots", "servers"}
+    assert set(merged.held) == {"engine.context", "servers"}
     assert merged.config == replace(RUNNING, queue=Queue(wait_s_max=5.0))
 
 
@@ -43,17 +43,17 @@ def test_a_rule_that_only_fits_beside_a_setting_that_is_held_is_refused() -> Non
         merge(RUNNING, wanted)
 
 
-@given(st.floats(1, 1000), st.integers(1, 200))
-def test_the_revision_changes_with_what_is_live_and_with_nothing_else(wait_s: float, slots: int) -> None:
-    other = replace(RUNNING, queue=Queue(wait_s_max=wait_s), engine=Engine(slots=slots))
+@given(st.floats(1, 1000), st.integers(64, 9000))
+def test_the_revision_changes_with_what_is_live_and_with_nothing_else(wait_s: float, context: int) -> None:
+    other = replace(RUNNING, queue=Queue(wait_s_max=wait_s), engine=Engine(context=context))
     assert (revision(other) == revision(RUNNING)) == (wait_s == RUNNING.queue.wait_s_max)
     assert merge(RUNNING, other).config == replace(RUNNING, queue=Queue(wait_s_max=wait_s))
 
 
 @pytest.mark.parametrize(
     "key",
-    ["servers", "model", "web.address", "mobile.gateways_per_server", "edge.tls.enabled", "engine.slots", "oracle.token_s",
-     "worker.per_server", "supervisor.stop_s", "link.transport", "gateway.connections_max", "gateway.header_timeout_s"],
+    ["servers", "model", "web.address", "mobile.gateways_per_server", "edge.tls.enabled", "engine.context", "engine.ubatch", "adapters",
+     "oracle.token_s", "worker.per_server", "supervisor.stop_s", "link.transport", "gateway.connections_max", "gateway.header_timeout_s"],
 )  # fmt: skip
 def test_what_is_fixed_at_the_start_is_not_live(key: str) -> None:
     assert key in values(RUNNING)

@@ -375,9 +375,9 @@ def test_streams_lose_nothing_across_reloads_of_which_one_is_bad(platform: Platf
     refused = cordee("reload", "--data", str(platform.data))
     assert refused.returncode == 1
     assert f"{platform.file}, line 8: queue.wait_s_max" in refused.stderr
-    platform.write("[engine]\nslots = 3\n")
+    platform.write("[engine]\nubatch = 64\n")
     platform.up.send_signal(signal.SIGHUP)
-    until(lambda: "needs-a-restart=engine.slots" in platform.output.read_text(), "the fifth reload")
+    until(lambda: "needs-a-restart=engine.ubatch" in platform.output.read_text(), "the fifth reload")
     assert streams.running() == STREAMS, "they ended before the reloads did: nothing was shown"
     streams.join()
     assert platform.pids() == pids

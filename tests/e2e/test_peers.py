@@ -100,6 +100,6 @@ def test_the_clients_mistakes_come_through(peers):
 
 
 def test_a_key_that_is_not_taken_is_not_the_clients_business(peers):
-    status, answer = peers.rig.post("/v1/embeddings", body())
+    status, answer = peers.rig.post("/v1/moderations", body())
     assert status == 404, answer
     assert KEY not in peers.rig.log("gateway-1")

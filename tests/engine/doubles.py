@@ -11,14 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from cordee.domain.call import Sampling
-from cordee.domain.replica import Capacity, ModelCard
+from cordee.domain.replica import Capacity, EngineFigures, ModelCard
 from cordee.engine.job import Broken, Deliver, Emission, Job, JobName, Tokens
 from cordee.engine.loop import StepFailed
 from cordee.engine.sample import Matrix
 from cordee.link import frames
 from cordee.policy.batch import Chunk
 
-CARD = ModelCard("m", "f", context=64, vocabulary=32, exact=True)
+CARD = ModelCard("m", "f", context=64, vocabulary=32, exact=True, tasks=("generate", "score"))
 END = 31  # the token of CARD's vocabulary that ends an answer
 
 
@@ -68,31 +68,63 @@ class CountingRunner:
         self.cache: dict[int, list[int]] = {}
         self.poison: set[int] = set()
         self.nan: set[int] = set()
-        self.can_copy = True
+        self.can_copy = self.can_cut = self.can_save = self.can_restore = True
         self.runs: list[int] = []
+        self.rows: list[int] = []
+        self.adapters: list[str] = []
+        self.saved: dict[int, list[int]] = {}
+        self.copies = 0
+        self.threads = 0
 
     def run(self, chunks: Sequence[Chunk], tokens: Sequence[Tokens]) -> Matrix:
         self.runs.append(len(chunks))
+        self.rows.append(sum(chunk.count for chunk in chunks))
         rows = []
         for chunk, ids in zip(chunks, tokens, strict=True):
             cached = self.cache.setdefault(chunk.slot, [])
             assert len(cached) == chunk.start, "the cache of a slot is not what was planned"
             cached.extend(ids.tolist())
-            if chunk.last:
+            for token in cached[len(cached) - chunk.wanted :]:
                 row = np.zeros(CARD.vocabulary, np.float32)
-                row[(cached[-1] + 1) % CARD.vocabulary] = 5.0
+                row[(token + 1) % CARD.vocabulary] = 5.0
                 rows.append(np.full_like(row, np.nan) if set(cached) & self.nan else row)
         if any(set(self.cache[chunk.slot]) & self.poison for chunk in chunks):
             raise StepFailed("poison")
         return np.array(rows, np.float32).reshape(len(rows), CARD.vocabulary)
 
+    def use(self, adapter: str) -> None:
+        self.adapters.append(adapter)
+        if adapter.startswith("no"):
+            raise StepFailed(f"{adapter} is not loaded")
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
-        if self.can_copy:
-            self.cache[target] = self.cache[source][:tokens]
+        assert tokens <= len(self.cache[source]), "only what was computed can be copied"
+        self.cache[target] = self.cache[source][:tokens] if self.can_copy else []
+        self.copies += self.can_copy
         return self.can_copy
 
     def cut(self, slot: int, tokens: int) -> None:
+        if tokens and not self.can_cut:
+            raise StepFailed("this kind of model cannot")
+        assert tokens <= len(self.cache.get(slot, [])), "only what was computed can be kept"
         self.cache[slot] = self.cache.get(slot, [])[:tokens]
+
+    def save(self, slot: int, key: int) -> int:
+        if not self.can_save:
+            return 0
+        self.saved[key] = list(self.cache[slot])
+        return 4 * len(self.saved[key])
+
+    def restore(self, key: int, slot: int) -> int:
+        saved = self.saved.pop(key)
+        self.cache[slot] = saved if self.can_restore else []
+        return 4 * len(saved) if self.can_restore else 0
+
+    def drop(self, key: int) -> None:
+        self.saved.pop(key, None)
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
 
 
 class RecordingEngine:
@@ -104,8 +136,12 @@ class RecordingEngine:
         self.jobs: list[Job] = []
         self.cancelled: list[JobName] = []
         self.steps = 0
+        self.counted = EngineFigures()
 
     def start(self, deliver: Deliver, broken: Broken) -> None: ...
+
+    def figures(self) -> EngineFigures:
+        return self.counted
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)

@@ -33,6 +33,8 @@ def test_a_submit_becomes_a_job_with_a_deadline_on_our_clock():
         ({"repetition_penalty": 0.0}, "must be positive"),
         ({"logit_bias": [(32, 1.0)]}, "logit_bias of token 32"),
         ({"logprobs": 33}, "logprobs is 33"),
+        ({"task": "rank"}, "m can generate.*, not rank"),
+        ({"task": "dance"}, "there is no task 'dance'"),
     ],
 )
 def test_work_that_cannot_be_done_is_refused_with_its_reason(wrong: dict[str, Any], says: str):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
-from cordee.domain.call import Priority
+from cordee.domain.call import Call, Priority
 from cordee.domain.replica import Capacity, ReplicaKind
 from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
-from cordee.flow.pool import Pool
+from cordee.flow.pool import PLAIN_MAX, Pool
 from cordee.memory.clock import VirtualClock
 from cordee.policy.after import AttemptRules
 from cordee.policy.breaker import Breaker, BreakerRules
@@ -56,3 +57,30 @@ def test_the_calls_of_a_replica_that_is_out_wait_without_looking_at_each_other()
     second.ready = True
     pool.settle()
     assert second.used == CALLS
+
+
+def call_of(size: int, **more: Any) -> Call:
+    return Call("c", "m", "t", "/", False, 0.0, body=b" " * size, **more)
+
+
+def test_calls_that_ask_for_nothing_but_room_share_what_they_want():
+    pool, _ = pool_of(Seats("m", SeatRules()))
+    assert pool.want(call_of(400)) is pool.want(call_of(400))
+    assert pool.want(call_of(400)) == Want(Size(1, call_of(400).cost, yields=1))
+    urgent = pool.want(call_of(400, priority=Priority.INTERACTIVE))
+    assert urgent == Want(Size(1, call_of(400).cost)), "those of the highest class make room for nobody"
+    assert pool.want(call_of(800)).size.tokens == call_of(800).cost
+
+
+def test_a_call_with_wishes_of_its_own_shares_nothing():
+    pool, _ = pool_of(Seats("m", SeatRules()))
+    want = pool.want(call_of(400, attach="w1", affinity=7, region="eu"))
+    assert (want.prefer, want.affinity, want.region) == ("w1", 7, "eu")
+    assert pool.want(call_of(400)) == Want(Size(1, call_of(400).cost, yields=1))
+
+
+def test_sizes_without_end_are_not_all_remembered():
+    pool, _ = pool_of(Seats("m", SeatRules()))
+    for n in range(PLAIN_MAX + 10):
+        pool.want(call_of(4 * n))
+    assert len(pool._plain) <= PLAIN_MAX

@@ -11,7 +11,7 @@ import pytest
 from cordee.domain.call import Call, Deadlines, Work
 from cordee.domain.chunk import Finish
 from cordee.domain.outcome import End, Outcome, Why
-from cordee.domain.replica import Capacity, ReplicaKind
+from cordee.domain.replica import Capacity, Continuation, ReplicaKind
 from cordee.flow.answer import Answer, Counts
 from cordee.flow.facts import CLOSING, GONE, Fact
 from cordee.flow.mailbox import Mailbox
@@ -243,6 +243,23 @@ def test_a_stream_that_stalls_goes_on_elsewhere_from_where_it_was() -> None:
     assert scene.sink.tokens == {0: [0, 1, 2]}
     ended = scene.ended[0]
     assert (ended.end, ended.continuation, ended.continued, ended.key_id) == (End.SERVED, "exact", 1, "key-1")
+
+
+def test_the_record_says_how_an_answer_really_went_on() -> None:
+    def breaks_off(receiver: Receiver) -> None:
+        receiver.token(0, 0, 0, None)
+        receiver.broken("it broke off", ran=True)
+
+    def goes_on_by_text(receiver: Receiver) -> None:
+        receiver.continued(Continuation.TEXT)
+        receiver.token(0, 1, 1, None)
+        receiver.finish(0, 2, Finish.LENGTH)
+
+    scene = Scene(AttemptRules())
+    scene.replica("server", Scripted(breaks_off, goes_on_by_text))
+    scene.call()
+    scene.clock.run(until_s=10.0)
+    assert (scene.ended[0].end, scene.ended[0].continuation, scene.ended[0].continued) == (End.SERVED, "text", 1)
 
 
 def test_when_every_route_was_silent_the_call_ends() -> None:

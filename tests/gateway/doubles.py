@@ -67,6 +67,12 @@ class Bytes:
             text = text[len(control) if control else 1 :]
         return ids
 
+    def whole(self, text: str) -> array[int]:
+        return self.encode(text, special=False)
+
+    def pair(self, first: str, second: str) -> array[int]:
+        return self.encode(first + second, special=False)
+
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""
 
@@ -220,8 +226,7 @@ class Gateway:
         roster.contexts["m"] = CONTEXT
         self.server = Server(self.front, self._limits)
         await self.server.listen("127.0.0.1", 0)
-        assert self.server._sockets is not None
-        self.port = self.server._sockets.sockets[0].getsockname()[1]
+        self.port = self.server.addresses[0][1]
         self._roster = roster
 
     def report(self) -> None:

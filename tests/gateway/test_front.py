@@ -182,6 +182,7 @@ def test_calls_at_once_are_limited_and_every_end_frees_its_place(gateway):
     single = client(gateway, "sk-single")
     for _ in range(3):
         single.chat.completions.create(**CHAT)
+    gateway.worker.cancelled.clear()  # the end of an attempt sets it, too
     gateway.worker.act = lambda receiver, attempt: True
     with _held(gateway, "sk-single"):
         with pytest.raises(openai.RateLimitError) as caught:
@@ -310,7 +311,8 @@ def test_whoever_has_no_key_learns_nothing(gateway):
 
 
 def test_a_revoked_key_is_refused_once_keys_are_looked_at_anew(gateway):
-    assert gateway.ask(CHAT)[0] == 200
+    for _ in range(3):  # its head is remembered by then, and who sends it
+        assert gateway.ask(CHAT)[0] == 200
     revoked = CALLERS.pop(KEY)
     try:
         gateway.call(gateway.front.forget_keys)

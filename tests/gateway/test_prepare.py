@@ -24,7 +24,8 @@ MODEL = Model("m", VOCABULARY, Template(VOCABULARY))
 
 def chat(**given: Any) -> Work:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **given}
-    return prepare.chat_work(requests.CHAT.decode(msgspec.json.encode(body)), MODEL, CONTEXT, Random(1))
+    asked = requests.CHAT.decode(msgspec.json.encode(body))
+    return prepare.chat_work(asked, MODEL, CONTEXT, Random(1), talk=prepare.talk(asked, MODEL, None))
 
 
 def completion(**given: Any) -> Work:
@@ -118,10 +119,10 @@ def test_without_a_seed_one_is_drawn():
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {}]}]}, "messages[0].content[1]"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"functions": [{}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"prediction": {}}, "prediction"),

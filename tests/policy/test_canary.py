@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from cordee.policy.canary import (
     oracle_answer,
     prompt,
     question,
+    words_of,
 )
 from cordee.policy.oracle import token_at
 
@@ -133,3 +136,11 @@ def test_the_prompt_is_a_pattern_of_tokens_that_every_vocabulary_has(vocabulary:
     ids = prompt(vocabulary)
     assert all(0 < token < vocabulary for token in ids)
     assert ids[:4] == ids[4:8]
+
+
+def test_a_vector_says_where_it_is_largest_and_its_first_bits():
+    near = struct.pack("<3f", 0.1, -0.9, 0.2), struct.pack("<3f", 0.1000001, -0.9, 0.2)
+    said = [words_of(vector) for vector in near]
+    assert [words[0] for words in said] == [1, 1]
+    assert said[0] != said[1]
+    assert len(words_of(struct.pack("<384f", *range(384)))) == TOKENS

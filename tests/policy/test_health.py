@@ -103,7 +103,7 @@ def paces(standing: Router, now: float, slow: float = 10.0, times: int = 8) -> N
     """Each replica shows how fast it is; the first one is so many times slower."""
     for at, one in enumerate(standing.replicas):
         for _ in range(times):
-            one.noted(now, 0.05 * (slow if at == 0 else 1), 0.01 * (slow if at == 0 else 1))
+            one.pace.noted(now, 0.05 * (slow if at == 0 else 1), 0.01 * (slow if at == 0 else 1))
 
 
 def test_a_slow_one_loses_weight_in_proportion():
@@ -173,7 +173,7 @@ def test_where_all_are_slow_nobody_stands_out():
     standing = old_pool(4)
     for one in standing.replicas:
         for _ in range(8):
-            one.noted(60.0, 5.0, 1.0)
+            one.pace.noted(60.0, 5.0, 1.0)
     look(standing, 60.5)
     assert [one.health for one in standing.replicas] == [1, 1, 1, 1]
 

@@ -199,6 +199,33 @@ def test_whoever_withdrew_is_passed_over():
     assert granted(seats) == ["next"]
 
 
+@pytest.mark.parametrize("leave", [Seats.withdraw, Seats.went_out])
+def test_when_the_last_one_has_left_the_queue_its_demand_is_forgotten(leave):
+    seats = seats_of(1)
+    ask(seats, ticket("running"))
+    for number in range(60):  # over three seconds nobody but the newest one waits
+        gone = ticket(str(number))
+        assert isinstance(ask(seats, gone, number * 0.05), Queued)
+        leave(seats, gone)
+    ask(seats, ticket("waiting"), 3.0)
+    seats.departed(3.9, 10)
+    answer = ask(seats, ticket("next"), 3.9)
+    assert isinstance(answer, Queued)
+    assert answer.wait_s > seats.rules.overload_wait_s
+
+
+def test_a_seat_outside_answers_the_demand_of_a_call_that_waited():
+    seats = seats_of(1)
+    ask(seats, ticket("running"))
+    ask(seats, ticket("waits all the time"))
+    for number in range(60):
+        gone = ticket(str(number))
+        ask(seats, gone, number * 0.05)
+        seats.went_out(gone)
+    seats.departed(3.0, 10)
+    assert isinstance(ask(seats, ticket("next"), 3.0), Queued)
+
+
 def test_the_queue_does_not_grow_with_those_who_left_it():
     seats = seats_of(1)
     ask(seats, ticket("running"))

@@ -66,3 +66,19 @@ def test_disarming_twice_or_after_the_end_is_harmless():
     assert wheel.due(2.0) == ["a"]
     wheel.disarm(slot, "a")
     wheel.disarm(slot, "a")
+
+
+@given(st.lists(TIMES, max_size=50))
+def test_a_wheel_from_which_all_were_disarmed_holds_nothing(times):
+    wheel: Wheel[int] = Wheel(0.02)
+    for slot, key in [(wheel.arm(at, key), key) for key, at in enumerate(times)]:
+        wheel.disarm(slot, key)
+    assert not wheel._slots
+
+
+@given(TICKS, st.floats(0, 1e7), st.floats(0, 1e7))
+def test_what_is_armed_for_a_time_that_is_over_comes_with_the_next_tick(tick_s, asked, at):
+    wheel: Wheel[str] = Wheel(tick_s)
+    wheel.due(asked)
+    wheel.arm(min(asked, at), "a")
+    assert wheel.due(asked + 2 * tick_s) == ["a"]

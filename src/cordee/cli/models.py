@@ -12,6 +12,8 @@ from rich.table import Table
 from cordee.adapters import kernels_fetch, models
 from cordee.adapters.kernels_fetch import KernelsError
 from cordee.adapters.models import ModelError
+from cordee.cli import loading, models_quantize, models_tune
+from cordee.compose.lora import check_adapters
 from cordee.config.load import ConfigError, cache_dir, data_dir, load
 
 FAILURE, USAGE_ERROR = 1, 2
@@ -22,6 +24,10 @@ _EXAMPLES = """examples:
   cordee models pull hf:OWNER/REPO/FILE.gguf      any GGUF of the Hugging Face hub
   cordee models verify                            the configured model, byte by byte
   cordee models verify ./my-model.gguf
+  cordee models quantize ./f16.gguf --list        what it would become
+  cordee models quantize ./f16.gguf ./q4.gguf --type Q4_K_M
+  cordee models tune                              which engine settings suit this machine; half a minute
+  cordee models tune --write                      and put them into the configuration file
 
 Downloads are kept in the cache: CORDEE_CACHE, else $XDG_CACHE_HOME/cordee, else ~/.cache/cordee."""
 
@@ -39,14 +45,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = actions.add_parser("verify", help="check a model's file", epilog=_EXAMPLES, formatter_class=form)
     verify.add_argument("model", nargs="?", metavar="NAME|PATH", help="default: the configured model")
     verify.set_defaults(run=_verify)
-    for action in (pull, verify):
+    loading.add(actions)
+    listing.add_argument("--data", metavar="DIR", help="data directory of a platform whose models are shown too")
+    for action in (pull, verify, models_quantize.add(actions, _EXAMPLES), models_tune.add(actions, _EXAMPLES)):
         action.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
         action.add_argument("--data", metavar="DIR", help="data directory")
 
 
 def _list(args: argparse.Namespace) -> int:
     try:
-        cache = cache_dir()
+        cache, data = cache_dir(), data_dir(args.data)
     except ConfigError as error:
         return _failed(error)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -64,6 +72,7 @@ def _list(args: argparse.Namespace) -> int:
     Console(markup=False, highlight=False).print(table)
     kernels = kernels_fetch.locate(cache)
     print(f"llama.cpp's library: {kernels or 'not fetched yet; `cordee models pull` does'}")
+    loading.show(data)
     return 0
 
 
@@ -81,12 +90,16 @@ def _pull(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     try:
-        model = args.model or load(args.config, data_dir(args.data)).model
-        cache = cache_dir()
+        config = load(args.config, data_dir(args.data))
+        model, cache = args.model or config.model, cache_dir()
         pinned = models.resolve(model, cache).sha256 is not None
         file = models.verify(model, cache)
+        if args.model is None:
+            check_adapters(config, cache)
     except (ModelError, ConfigError) as error:
         return _failed(error)
+    if args.model is None and config.adapters:
+        print(f"adapters that fit: {', '.join(config.adapters)}")
     if file.path is None:
         print(f"{file.name}: needs no file")
     else:

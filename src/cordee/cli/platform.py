@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from cordee.cli import loading
 from cordee.compose import platform
 from cordee.compose.reload import resolved_file
 from cordee.config.load import ConfigError, data_dir, load
@@ -152,6 +153,10 @@ def _status(args: argparse.Namespace) -> int:
     else:
         console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
         console.print(table(status.processes))
+        if len(status.models) > 1:  # a single one is told by its workers
+            console.print()
+            console.print(loading.table(status))
+            console.print()
         for label, address in (("web", status.web), ("mobile", status.mobile)):
             if address:
                 console.print(f"  {label:<8}{address}", highlight=False)

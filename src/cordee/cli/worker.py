@@ -7,8 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+from cordee.adapters.model_sources import ModelError
+from cordee.compose.following import Following
 from cordee.compose.logs import configure
-from cordee.config.launch import WorkerLaunch
+from cordee.compose.serving import as_served, served_as
+from cordee.config.launch import GUEST, WorkerLaunch
 from cordee.config.load import ConfigError, data_dir, load
 
 EXAMPLES = """examples:
@@ -31,6 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     parser.add_argument("--listen", required=True, metavar="ADDRESS", help="unix:/PATH or tls://HOST:PORT")
     parser.add_argument("--model", metavar="NAME|PATH|oracle", help="what it answers with (default: as configured)")
+    parser.add_argument("--serves", default="", metavar="NAME", help="the [[serve]] of the configuration that it runs")
     parser.add_argument("--slots", type=int, metavar="N", help="sequences that run at once")
     parser.add_argument("--context", type=int, metavar="TOKENS", help="prompt and answer of one sequence")
     parser.add_argument("--threads", type=int, metavar="N", help="0: as many as the process has processors")
@@ -42,20 +46,31 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Composing a worker imports numpy and the kernels; the other commands start faster without.
-    from cordee.compose import worker  # noqa: PLC0415
-
     try:
         data = data_dir(args.data)
-        config = load(args.config, data, overrides(args))
-        if not args.listen.startswith(("unix:/", "tls://")):
-            raise ConfigError(f"--listen {args.listen!r} is neither unix:/PATH nor tls://HOST:PORT")
-    except ConfigError as error:
+        base = config = load(args.config, data, overrides(args))
+        one = served_as(config, args.serves) if args.serves else None
+        is_guest = one is not None and one.is_guest
+        if not args.listen.startswith((GUEST + "/",) if is_guest else ("unix:/", "tls://")):
+            forms = "guest:/PATH, where a guest's gateways hear of it" if is_guest else "unix:/PATH or tls://HOST:PORT"
+            raise ConfigError(f"--listen {args.listen!r} is not {forms}")
+        if one is not None and not is_guest:
+            config = as_served(config, one.entry)
+    except (ConfigError, ModelError, ValueError) as error:
         print(f"cordee worker: {error}", file=sys.stderr)
         return 2
     configure(config.log_level)
     os.umask(0o077)
-    return worker.run(config, WorkerLaunch(args.name, args.server, args.listen, data))
+    launch = WorkerLaunch(args.name, args.server, args.listen, data, args.serves)
+    # Composing a worker imports numpy and the kernels; the other commands start faster without, and a guest needs neither.
+    if one is not None and is_guest:
+        from cordee.compose import guest  # noqa: PLC0415
+
+        return guest.run(config, launch, one)
+    from cordee.compose import worker  # noqa: PLC0415
+
+    following = Following(base, lambda: load(args.config, data, overrides(args)))
+    return worker.run(config, launch, following)
 
 
 def overrides(args: argparse.Namespace) -> dict[str, object]:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -25,24 +26,31 @@ from cordee.compose.attempts import chains
 from cordee.compose.browsers import open_sessions
 from cordee.compose.canaries import CANARY_LIVE, canary_rules, open_canaries
 from cordee.compose.following import Following
+from cordee.compose.grammars import open_grammars
 from cordee.compose.keeping import KEEPING_LIVE, keeping_rules, open_keeping, open_store
 from cordee.compose.links import link_to
+from cordee.compose.lora import adapter_names
 from cordee.compose.model import give_back_memory, open_model
+from cordee.compose.models import open_shelf, uses_of
 from cordee.compose.overload import allow_rules, open_shedding, overload_rules, priorities
 from cordee.compose.rules import deadlines, follow_rules, limits, pool_rules
+from cordee.compose.templates import Templates
 from cordee.compose.terminal import on_hangup
-from cordee.config.launch import GatewayLaunch, is_url
+from cordee.config.launch import GUEST, GatewayLaunch, is_link, is_url
 from cordee.config.tree import Config
 from cordee.flow.answer import Counts
 from cordee.flow.watch import Watch
+from cordee.gateway import engines, gpus
 from cordee.gateway.calls import Calls
 from cordee.gateway.front import Front
+from cordee.gateway.health.connections import connections
 from cordee.gateway.health.lag import Lag
 from cordee.gateway.health.marks import share
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.prepare import Model
 from cordee.gateway.replies import REALTIME_PATH
 from cordee.gateway.roster import Roster
+from cordee.gateway.tasks.endpoints import Tasks
 from cordee.gateway.walk import Walks
 from cordee.http.server import Server
 
@@ -54,6 +62,7 @@ COLLECT_RARELY = (
 )  # a call leaves no cycles behind, so there is little to find among thousands of streams
 GRPC_CLOSE_S = 0.5  # for RPCs whose calls have ended, to say so
 REFRESH_S = 1.0  # a revoked key is refused at most this much later
+FIRST_BYTES_S = 0.05  # of those who were connected last, and of whose requests nothing is known yet
 LAST_BYTES_S = 0.05  # what was written last is on its way
 START_S = 1.0  # to wait for a first replica before listening; then there may be none, and those who ask are told so
 START_LOOK_S = 0.01
@@ -65,18 +74,22 @@ def run(config: Config, launch: GatewayLaunch, reread: Callable[[], Config]) -> 
     try:
         if not os.environ.get("CORDEE_ADMIN_KEY"):
             ensure_admin_key(launch.data)
-        model = open_model(config) if any(not is_url(replica) for replica in launch.replicas) else None
+        templates = Templates(config.models)
+        model = open_model(config, templates) if any(map(is_link, launch.replicas)) else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, launch, model, Following(config, reread)))
+            return runner.run(_run(config, launch, model, templates, Following(config, reread)))
     except (OSError, ModelError, KeysError, SessionsError, ValueError) as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(config: Config, launch: GatewayLaunch, model: Model | None, following: Following) -> int:
+async def _run(
+    config: Config, launch: GatewayLaunch, model: Model | None, templates: Templates, following: Following
+) -> int:
     loop = asyncio.get_running_loop()
     clock, rng, counts = LoopClock(loop), Random(), Counts()  # noqa: S311  # spreads load, guards nothing
     roster = Roster(pool_rules(config, launch), clock, rng)
+    roster.adapters = adapter_names(config)
     watch = Watch(clock, roster.pools.values())
     metrics = Metrics(roster, watch, counts)
     counts.takeover = metrics.takeover
@@ -84,19 +97,27 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
     metrics.more.append(canaries.metrics)
     lag = Lag(clock)
     metrics.more.append(lag.metrics)
+    metrics.more.append(partial(gpus.collect, roster.gpus))
+    metrics.more.append(partial(engines.collect, roster.figures))
     directory = FileDirectory(launch.data)
     walks = Walks(watch, metrics, counts, clock)
     calls = Calls(roster, walks, metrics, clock, rng, deadlines(config))
     front = Front(roster, directory, calls, walks, metrics)
+    tasks = Tasks(calls, roster, walks, clock)
+    tasks.join(front.paths)
+    metrics.more.append(tasks.metrics)
     store = open_store(config, launch)
     kept = open_keeping(config, launch, clock, watch, walks, calls, front, metrics, store)
     shedding = open_shedding(config, launch, clock, roster, walks, front, metrics, store)
     calls.follow(priorities=priorities(config))
     if model is not None:
         calls.models[model.name] = model
+    grammars = open_grammars(config, calls, metrics)
+    openings, summons = open_shelf(config, roster, calls, model, templates)
     calls.chains = chains(config, roster, calls.models)
 
     server = Server(front, limits(config, launch))
+    metrics.more.append(partial(connections, server))
     grpc_server = None
     server.switching.add(REALTIME_PATH)  # on a web gateway too: nobody is there, and the answer is a 404
     if launch.kind == "mobile":
@@ -111,6 +132,11 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     follow_rules(following, launch, roster, calls, server)
+    following.follow(
+        ("models",),
+        lambda config: templates.made(config, calls.models),
+        lambda made: templates.take(made, calls.models),
+    )
     following.follow(KEEPING_LIVE, lambda config: keeping_rules(config, launch), kept.follow)
     following.follow(CANARY_LIVE, canary_rules, canaries.follow)
     following.follow(("degrade.",), overload_rules, shedding.overload.follow)
@@ -121,8 +147,10 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
     )
     loop.add_signal_handler(signal.SIGHUP, on_hangup(following.hup, stopping.set))
 
+    uses = uses_of(config, watch, metrics)
+
     def snapshot() -> dict[str, Any]:
-        return {**_snapshot(launch, roster, watch, front, model), "revision": following.revision}
+        return {**_snapshot(launch, roster, watch, front, model), **uses(), "revision": following.revision}
 
     reporter = Reporter(os.environ.get("CORDEE_CONTROL"), snapshot)
     reporter.start()
@@ -144,8 +172,12 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
         from cordee.compose.peers import open_peers  # noqa: PLC0415
 
         background += map(loop.create_task, open_peers(config, launch, roster, calls))
-    workers = [address for address in launch.replicas if not is_url(address)]
-    links = [link_to(address, config, launch, roster, counts, model, canaries.one()) for address in workers]
+    if any(replica.startswith(GUEST) for replica in launch.replicas):
+        from cordee.compose.guests_heard import hear_guests  # noqa: PLC0415
+
+        background += map(loop.create_task, hear_guests(config, launch, roster))
+    workers = [address for address in launch.replicas if is_link(address)]
+    links = [link_to(address, config, launch, roster, counts, openings.size, canaries.one()) for address in workers]
     for link in links:
         link.open()
     await _first_replica(roster, stopping)
@@ -162,6 +194,7 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
     server.stop_accepting()
     if grpc_server is not None:
         grpc_server.stop_accepting()
+    await asyncio.sleep(FIRST_BYTES_S)
     await front.drain(following.config.gateway.drain_s)
     if grpc_server is not None:
         await grpc_server.close(GRPC_CLOSE_S)
@@ -169,8 +202,11 @@ async def _run(config: Config, launch: GatewayLaunch, model: Model | None, follo
         task.cancel()
     await shedding.close()
     await kept.close()
+    grammars.close()
     for link in links:
         link.close()
+    if summons is not None:
+        summons.close()
     reporter.stop()
     await asyncio.sleep(LAST_BYTES_S)
     server.abort()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cordee.adapters import envoy, envoy_binary, valkey
 from cordee.adapters.processes import Program
+from cordee.compose.serving import Served, served, servers_of, worker_name
+from cordee.config.launch import GUEST
 from cordee.config.tree import Config
 from cordee.supervisor.addresses import LOOPBACK, Resolved, private_ports
 from cordee.supervisor.placement import place
@@ -42,6 +44,7 @@ class Ground:
     descriptors_max: int
     environment: Mapping[str, str]
     edge_environment: Mapping[str, str]
+    guest_environment: Mapping[str, str] = field(default_factory=dict)  # what guests get beside the others'
     valkey: Path | None = None  # the server to run as the store; None: none of its own
 
     @property
@@ -73,19 +76,27 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A process before it has an address: who it is."""
+    """A process before it has an address: who it is. `served`: what a worker serves, None for the first model."""
 
     role: Literal["worker", "web", "mobile"]
     server: int
     number: int  # of its role within the server, from 1
+    served: Served | None = None
+
+    @property
+    def is_guest(self) -> bool:
+        return self.served is not None and self.served.is_guest
 
     @property
     def name(self) -> str:
+        if self.role == "worker":
+            return worker_name(self.server, self.number, self.served.slug if self.served is not None else "")
         return f"{self.role}-{self.server}" + (f"-{self.number}" if self.number > 1 else "")
 
 
 def seats(config: Config) -> list[Seat]:
-    """Everybody but the edge; workers first, then each kind of gateway, so that equals lie on different processors."""
+    """Everybody but the edge; workers first, then each kind of gateway, so that equals lie on different processors. Raises ModelError
+    for a model that is none."""
 
     def each(role: Literal["worker", "web", "mobile"], count: int) -> Iterator[Seat]:
         for number in range(1, count + 1):
@@ -93,6 +104,12 @@ def seats(config: Config) -> list[Seat]:
 
     return [
         *each("worker", config.worker.per_server),
+        *(
+            Seat("worker", server, number, one)
+            for one in served(config)
+            for number in range(1, one.entry.per_server + 1)
+            for server in range(1, servers_of(config, one.entry) + 1)
+        ),
         *each("web", config.web.gateways_per_server),
         *each("mobile", config.mobile.gateways_per_server),
     ]
@@ -102,26 +119,44 @@ def lay_out(config: Config, ground: Ground) -> tuple[Spec, ...]:
     """The processes, and the edge's configuration where there is one. Raises AddressError when ports run out."""
     all_seats = seats(config)
     addresses = _addresses(config, ground, all_seats)
-    replicas = [_worker_url(config, address) for seat, address in addresses.items() if seat.role == "worker"]
+    replicas = [_worker_url(config, seat, address) for seat, address in addresses.items() if seat.role == "worker"]
     grpc = grpc_addresses(config, ground, addresses)
     gateways = sum(seat.role != "worker" for seat in all_seats)
     specs = []
-    processors = place([seat.role == "worker" for seat in all_seats], ground.cores)
-    for seat, processor in zip(all_seats, processors, strict=True):
+    # A guest has threads for many processors, and mostly waits for its GPU: the kernel places it.
+    pinned = [seat for seat in all_seats if not seat.is_guest]
+    places = dict(zip(pinned, place([seat.role == "worker" for seat in pinned], ground.cores), strict=True))
+    for seat in all_seats:
         address = addresses[seat]
-        listen = _worker_url(config, address) if seat.role == "worker" else address
+        listen = _worker_url(config, seat, address) if seat.role == "worker" else address
         argv = (
             *_cordee("worker" if seat.role == "worker" else "gateway"),
             *("--listen", listen, "--name", seat.name, "--server", str(seat.server)),
-            *("--data", str(ground.data), "--config", str(ground.config_file), "--model", ground.model),
+            *("--data", str(ground.data), "--config", str(ground.config_file)),
+            *(("--model", ground.model) if seat.served is None else ("--serves", seat.served.name)),
         )
         if seat.role != "worker":
             argv += ("--kind", seat.role, "--gateways", str(gateways))
             argv += ("--grpc", grpc[seat]) if seat in grpc else ()
             argv += ("--store", ground.store_url) if ground.store_url else ()
             argv += tuple(word for url in replicas for word in ("--replica", url))
-        program = Program(argv, ground.environment, _log(ground, seat.name), processor.cores)
-        specs.append(Spec(seat.name, seat.role, seat.server, listen, program, str(processor), ground.model_name))
+        processor = places.get(seat)
+        environment = {**ground.environment, **ground.guest_environment} if seat.is_guest else ground.environment
+        program = Program(argv, environment, _log(ground, seat.name), processor.cores if processor else None)
+        model = ground.model_name if seat.served is None else seat.served.name
+        essential = seat.served is None
+        specs.append(
+            Spec(
+                seat.name,
+                seat.role,
+                seat.server,
+                listen,
+                program,
+                str(processor or UNPINNED),
+                model,
+                is_essential=essential,
+            )
+        )
     if ground.valkey is not None:
         specs.append(_store(config, ground, ground.valkey))
     if ground.envoy is not None:
@@ -194,7 +229,7 @@ def _addresses(config: Config, ground: Ground, all_seats: Sequence[Seat]) -> dic
     sockets = {
         seat: str(ground.sockets / f"{seat.name}.sock")
         for seat in all_seats
-        if seat.role == "worker" and config.link.transport == "unix"
+        if seat.role == "worker" and (config.link.transport == "unix" or seat.is_guest)
     }
     rest = [seat for seat in all_seats if seat not in public and seat not in sockets]
     taken = frozenset(one.port for one in (ground.web, ground.mobile) if one is not None)
@@ -212,7 +247,9 @@ def grpc_addresses(config: Config, ground: Ground, addresses: Mapping[Seat, str]
     return {seat: f"{LOOPBACK}:{port}" for seat, port in zip(mobile, ports, strict=True)}
 
 
-def _worker_url(config: Config, address: str) -> str:
+def _worker_url(config: Config, seat: Seat, address: str) -> str:
+    if seat.is_guest:
+        return GUEST + address
     return f"{'unix' if config.link.transport == 'unix' else 'tls'}:{'' if address.startswith('/') else '//'}{address}"
 
 

@@ -8,17 +8,16 @@ from collections.abc import Callable
 from cordee.adapters.upstreams.link import Link, LinkRules
 from cordee.config.launch import GatewayLaunch
 from cordee.config.tree import Config
-from cordee.domain.replica import Capacity, Load
+from cordee.domain.replica import Capacity, EngineFigures, Gpu, Load
 from cordee.flow.answer import Counts
 from cordee.gateway.health.canary import Canary
-from cordee.gateway.prepare import Model
 from cordee.gateway.roster import Card, Roster, WorkerSeat
 from cordee.link.frames import WorkerHello
 
 
 def link_to(
-    address: str, config: Config, launch: GatewayLaunch, roster: Roster, counts: Counts, model: Model | None,
-    canary: Canary,
+    address: str, config: Config, launch: GatewayLaunch, roster: Roster, counts: Counts,
+    vocabulary_of: Callable[[str], int | None], canary: Canary,
 ) -> Link:  # fmt: skip
     rules = config.link
     listener = _Listener()
@@ -37,9 +36,6 @@ def link_to(
     def late(rows: int) -> None:
         counts.late += rows
 
-    def vocabulary_of(name: str) -> int | None:
-        return model.vocabulary.size if model is not None and model.name == name else None
-
     listener.seat = WorkerSeat(roster, link, late, vocabulary_of, canary)
     return link
 
@@ -53,12 +49,18 @@ class _Listener:
         return self.seat.is_up(
             Card(
                 hello.worker, hello.model, hello.fingerprint, hello.context, hello.vocabulary, hello.exact,
-                Capacity(hello.capacity_sequences, hello.capacity_tokens),
+                Capacity(hello.capacity_sequences, hello.capacity_tokens), tuple(hello.tasks), tuple(hello.adapters), hello.preempts,
             )
         )  # fmt: skip
 
     def load(self, load: Load) -> None:
         self.seat.load(load)
+
+    def gpus(self, found: tuple[Gpu, ...]) -> None:
+        self.seat.gpus(found)
+
+    def figures(self, found: EngineFigures) -> None:
+        self.seat.figures(found)
 
     def suspected(self, silence_s: float) -> None:
         self.seat.suspected(silence_s)

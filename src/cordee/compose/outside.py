@@ -29,7 +29,7 @@ from cordee.gateway.outside.overflow import DAY_S, Lane, LaneAccount, Outside
 from cordee.gateway.roster import TOKENS_PER_HTTP_CALL, Roster
 from cordee.gateway.walk import Walks
 from cordee.policy.breaker import Breaker, BreakerRules
-from cordee.policy.overflow import Band, Overflow, OverflowRules
+from cordee.policy.overflow import Band, Each, Overflow, OverflowRules
 from cordee.policy.replica import Replica
 from cordee.policy.retry import RetryBudget, RetryRules
 from cordee.policy.spend import Price, Spend
@@ -80,10 +80,11 @@ def _cap(config: Config, launch: GatewayLaunch) -> float:
 
 def overflow_rules(config: Config) -> OverflowRules:
     o = config.overflow
-    return OverflowRules(
+    bands = Each(
         Band(o.cpu_alert, o.cpu_normal), Band(o.memory_alert, o.memory_normal), Band(o.gpu_alert, o.gpu_normal),
-        Band(o.response_alert_s, o.response_normal_s), Band(o.errors_alert, o.errors_normal), o.calls_min,
+        Band(o.response_alert_s, o.response_normal_s), Band(o.errors_alert, o.errors_normal),
     )  # fmt: skip
+    return OverflowRules(bands, o.calls_min)
 
 
 def _lane(entry: outside.Cloud, name: str, config: Config, outside: Outside, clock: Clock) -> Lane:

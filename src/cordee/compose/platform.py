@@ -20,9 +20,11 @@ from pathlib import Path
 from rich.console import Console
 
 from cordee.adapters import envoy_binary, link_tls, pki, valkey
+from cordee.adapters.guests.commands import passed_on
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key, ensure_admin_key
 from cordee.adapters.model_sources import ModelError
+from cordee.compose import shelf
 from cordee.compose.certificate import EdgeCertificate
 from cordee.compose.checked import FAILED, CannotStartError, look_first
 from cordee.compose.layout import Ground, lay_out
@@ -110,12 +112,14 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
                 "PYTHONUNBUFFERED": "1",
             },
             edge_environment={name: value for name, value in environ.items() if name in EDGE_PASSED_ON},
+            guest_environment=passed_on(environ),
         )
         certificate: EdgeCertificate | None = None
         if checked.envoy is not None and config.edge.tls.enabled:
             certificate = EdgeCertificate(config.edge.tls, data, ground.edge_secret)
             certificate.take()
         specs = lay_out(config, ground)
+        models = shelf.plans(config, specs, checked.model_name, checked.files, environ)
     except AddressError as error:
         raise CannotStartError(str(error), FAILED) from error
     except (
@@ -142,7 +146,10 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
         backoff_s_max=config.supervisor.backoff_s_max,
         deaths_max=config.supervisor.deaths_max,
         window_s=config.supervisor.window_s,
+        silent_s=config.supervisor.silent_s,
         stop_s=config.supervisor.stop_s,
+        models=models,
+        room=shelf.room,
     )
     return _Prepared(platform, certificate)
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from cordee.compose.logs import set_level
+from cordee.config.describe import values
 from cordee.config.file import ConfigError
-from cordee.config.reload import Merged, merge, revision
+from cordee.config.reload import RESERVED, Merged, merge, revision
 from cordee.config.tree import Config
 from cordee.supervisor.reloading import RefusedError, Taken
 
@@ -24,6 +26,7 @@ class Reloads:
     def __init__(self, config: Config, resolved: Path, reread: Callable[[], Config]) -> None:
         self.config = config
         self._longest_s = config.deadlines.total_s
+        self._reserved = {key: values(config)[key] for key in RESERVED}
         self._resolved = resolved
         self._reread = reread
 
@@ -35,7 +38,7 @@ class Reloads:
         """Raises RefusedError; then nothing has changed."""
         try:
             wanted = self._reread()
-            merged = merge(self.config, wanted, self._held_by_the_edge(wanted))
+            merged = merge(self.config, wanted, self._held_by_the_edge(wanted) | self._held_by_workers(wanted))
             if merged.taken:
                 write_resolved(self._resolved, merged.config)
         except ConfigError as error:
@@ -48,6 +51,10 @@ class Reloads:
     def _take(self, merged: Merged) -> None:
         self.config = merged.config
         set_level(merged.config.log_level)
+
+    def _held_by_workers(self, wanted: Config) -> frozenset[str]:
+        asked: dict[str, Any] = values(wanted)
+        return frozenset(key for key, most in self._reserved.items() if asked[key] > most)
 
     def _held_by_the_edge(self, wanted: Config) -> frozenset[str]:
         longer = self.config.edge.enabled and wanted.deadlines.total_s > self._longest_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cordee.compose.serving import served, servers_of, worker_name
 from cordee.config.tree import Config
 from cordee.gateway.routes import Place, Routes
 from cordee.policy.breaker import BreakerRules
@@ -38,16 +39,18 @@ def places(config: Config) -> dict[str, Place]:
     found = {
         name: Place(region=region)
         for server, region in enumerate(config.routing.server_regions, start=1)
-        for name in worker_names(server, config.worker.per_server)
+        for name in worker_names(config, server)
     }
     for name, one in config.replicas.items():
         found[name] = Place(one.weight, one.region or (found[name].region if name in found else ""))
     return found
 
 
-def worker_names(server: int, count: int) -> list[str]:
-    """The names of the workers of one server; as `compose.layout` gives them."""
-    return [f"worker-{server}" + (f"-{number}" if number > 1 else "") for number in range(1, count + 1)]
+def worker_names(config: Config, server: int) -> list[str]:
+    """The names of the workers of one server, of all models."""
+    groups = [("", config.worker.per_server)]
+    groups += [(one.slug, one.entry.per_server) for one in served(config) if server <= servers_of(config, one.entry)]
+    return [worker_name(server, number, slug) for slug, count in groups for number in range(1, count + 1)]
 
 
 def breaker_rules(config: Config) -> BreakerRules:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from urllib.parse import urlsplit
 
+from cordee.config.sections.models import Serve
 from cordee.config.tree import Config
+from cordee.policy.silence import SILENT_S
 
 PORT_MAX = 65_535
+NO_MODEL = Serve(model="-")  # what a model has that says nothing
 _NAME = {ord(c): None for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-"}
 ANY_HOST = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - named to be compared with, nothing is bound here
 
@@ -29,6 +32,7 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
             yield low_key, f"is {low:g}, above {high_key} = {high:g}: make it at most {high:g}, or raise {high_key}"
     yield from _certificates(config)
     yield from _outside(config)
+    yield from _served(config)
     if config.store.url and not config.store.url.startswith(("redis://", "rediss://", "unix:/")):
         yield "store.url", "is none of redis://HOST:PORT, rediss://HOST:PORT, unix:/PATH"
     if config.link.beat_s >= config.link.suspect_s_min:
@@ -36,6 +40,18 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
             "link.beat_s",
             f"is {config.link.beat_s:g}, not below link.suspect_s_min = {config.link.suspect_s_min:g}: a worker that is "
             "well would be suspected between two beats; a third of it is a good value",
+        )
+    if 0 < config.supervisor.silent_s <= SILENT_S:
+        yield (
+            "supervisor.silent_s",
+            f"is {config.supervisor.silent_s:g}, within the {SILENT_S:g} s for which a busy process may say nothing: make it more, "
+            "or 0 for never",
+        )
+    if 0 < config.engine.stretch_max <= 1:
+        yield (
+            "engine.stretch_max",
+            f"is {config.engine.stretch_max:g}: a step with prompt tokens takes longer than one without; set it above 1, or to 0 for "
+            "no such bound",
         )
     if config.gateway.drain_s >= config.supervisor.stop_s:
         yield (
@@ -51,6 +67,12 @@ def _orders(config: Config) -> tuple[tuple[str, float, str, float], ...]:
     return (
         ("engine.ubatch", engine.ubatch, "engine.batch", engine.batch),
         ("engine.prefill_tokens_max", engine.prefill_tokens_max, "engine.batch", engine.batch),
+        (
+            "engine.prefill_tokens_min",
+            engine.prefill_tokens_min,
+            "engine.prefill_tokens_max",
+            engine.prefill_tokens_max,
+        ),
         ("link.beat_s", link.beat_s, "link.idle_beat_s", link.idle_beat_s),
         ("sessions.lifetime_s", config.sessions.lifetime_s, "sessions.absolute_s", config.sessions.absolute_s),
         *(
@@ -101,6 +123,50 @@ def _outside(config: Config) -> Iterator[tuple[str, str]]:
                 "overflow.spend_per_day",
                 f"is 0, but cloud {cloud.name!r} costs money: say how much may be spent in a day",
             )
+
+
+def _served(config: Config) -> Iterator[tuple[str, str]]:
+    """Models beside the first one. Those that two names stand for are compared where the names are known: compose.checked."""
+    names = [config.model, *(entry.name or entry.model for entry in config.serve)]
+    for entry in config.serve:
+        name = entry.name or entry.model
+        if names.count(name) > 1:
+            yield "serve", f"has {name!r} more than once, the setting model included: give each a name of its own"
+        if entry.name and (":" in entry.name or entry.name != entry.name.strip()):
+            yield (
+                "serve",
+                f"has the name {entry.name!r}: a name has no ':', which stands before that of an adapter, and no blanks around it",
+            )
+        if entry.servers > config.servers:
+            yield "serve", f"has {name!r} on {entry.servers} servers, of which there are {config.servers} (servers)"
+        yield from _guest(name, entry)
+        batch, ubatch = entry.batch or config.engine.batch, entry.ubatch or config.engine.ubatch
+        for key, value in (("ubatch", ubatch), ("prefill_tokens_max", config.engine.prefill_tokens_max)):
+            if value > batch:
+                yield "serve", f"has {name!r} with {key} = {value}, above its batch = {batch}: make batch at least that"
+
+
+def _guest(name: str, entry: Serve) -> Iterator[tuple[str, str]]:
+    """What holds for servers of other makes only, or not for them."""
+    of_guests = ("command", "gpus", "tensor_parallel", "data_parallel", "dtype", "memory_share", "arguments")
+    of_ours = ("threads", "batch", "ubatch", "weights")
+    given = [
+        key
+        for key in (of_guests if entry.kind == "llama" else of_ours)
+        if getattr(entry, key) != getattr(NO_MODEL, key)
+    ]
+    if given:
+        yield (
+            "serve",
+            f'has {name!r} of kind = "{entry.kind}" with {", ".join(given)}, which it does not know: leave that out',
+        )
+    if entry.kind != "llama" and entry.load == "demand":
+        yield (
+            "serve",
+            f'has {name!r} of kind = "{entry.kind}" with load = "demand": such a server takes longer to load than calls wait',
+        )
+    if len(set(entry.gpus)) < len(entry.gpus):
+        yield "serve", f"has {name!r} with gpus = {list(entry.gpus)}: name each GPU once"
 
 
 def _url(key: str, what: str, url: str) -> Iterator[tuple[str, str]]:

@@ -136,9 +136,8 @@ def _allowed(info: inspect.Type) -> str:
     if isinstance(info, inspect.StructType):
         return "a table of " + ", ".join(field.encode_name for field in info.fields)
     if isinstance(info, inspect.UnionType):
-        return (
-            " or ".join(_allowed(one) for one in info.types if not isinstance(one, inspect.NoneType)) + ", or nothing"
-        )
+        nothing = ", or nothing" if any(isinstance(one, inspect.NoneType) for one in info.types) else ""
+        return " or ".join(_allowed(one) for one in info.types if not isinstance(one, inspect.NoneType)) + nothing
     assert isinstance(info, inspect.StrType), f"the tree has a kind of setting that nobody described: {info}"
     if info.pattern and info.pattern.startswith(_ORIGIN_PATTERN_START):
         return _ORIGIN_WORDS
@@ -150,7 +149,7 @@ def _allowed(info: inspect.Type) -> str:
 
 
 def _range(info: inspect.IntType | inspect.FloatType) -> str:
-    low = f" from {info.ge:g}" if info.ge is not None else f" above {info.gt:g}" if info.gt is not None else ""
+    low = f" from {info.ge:.15g}" if info.ge is not None else f" above {info.gt:g}" if info.gt is not None else ""
     upto = " to " if info.ge is not None else " and at most "
     high = f"{upto}{_plain(info.le)}" if info.le is not None else ""
     return low + high

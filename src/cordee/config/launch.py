@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class GatewayLaunch:
-    """`replicas`: `http://HOST:PORT`, `unix:/PATH` or `tls://HOST:PORT`. `gateways`: how many gateways share them. `grpc`:
+    """`replicas`: `http://HOST:PORT`, `unix:/PATH`, `tls://HOST:PORT` or `guest:/PATH`. `gateways`: how many gateways share them. `grpc`:
     HOST:PORT where it speaks gRPC too, "" for nowhere. `store`: the URL of the store that all gateways share, "" for none."""
 
     name: str
@@ -22,6 +22,14 @@ class GatewayLaunch:
     store: str = ""
 
 
+GUEST = "guest:"  # and the path of the socket at which a guest's minder says how it is
+
+
+def is_link(replica: str) -> bool:
+    """One of our own workers."""
+    return not is_url(replica) and not replica.startswith(GUEST)
+
+
 def is_url(replica: str) -> bool:
     """A server reached by URL, not one of our own workers."""
     return replica.startswith(("http://", "https://"))
@@ -29,9 +37,11 @@ def is_url(replica: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLaunch:
-    """`listen`: `unix:/PATH` or `tls://HOST:PORT`."""
+    """`listen`: `unix:/PATH` or `tls://HOST:PORT`. `serves`: the name of the `[[serve]]` that it is a worker of, "" for the first
+    model's."""
 
     name: str
     server: int
     listen: str
     data: Path
+    serves: str = ""

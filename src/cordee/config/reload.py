@@ -17,6 +17,20 @@ from cordee.config.describe import values
 from cordee.config.file import ConfigError
 from cordee.config.tree import Config
 
+ENGINE_LIVE = (  # followed by workers; the others by gateways
+    "engine.slots",
+    "engine.threads",
+    "engine.batch",
+    "engine.prefill_tokens_max",
+    "engine.prefill_tokens_min",
+    "engine.stretch_max",
+    "engine.ageing_s",
+    "engine.parkings_max",
+)
+RESERVED = (
+    "engine.slots",
+    "engine.batch",
+)  # of which no more can be had than at the start, when their memory was taken
 LIVE = (  # a whole section ends in a dot
     "log_level",
     "deadlines.",
@@ -52,6 +66,7 @@ LIVE = (  # a whole section ends in a dot
     "overflow.spend_per_day",
     "web.strategy",
     "mobile.strategy",
+    *ENGINE_LIVE,
     "gateway.body_bytes_max",
     "gateway.connections_per_address_max",
     "gateway.drain_s",

@@ -14,10 +14,12 @@ from cordee.config.sections.attempts import Deadlines, Hedge, ModelSettings, Qua
 from cordee.config.sections.base import Section
 from cordee.config.sections.entrances import Edge, Entry, Gateway, Grpc, Realtime, Sessions
 from cordee.config.sections.kept import Idempotency, Receipts, Store, Streams
+from cordee.config.sections.models import Adapter, Guests, Serve
 from cordee.config.sections.outside import Cloud, Overflow, Peer
 from cordee.config.sections.overload import Degrade, Limits, Queue
 from cordee.config.sections.processes import Engine, Link, Oracle, Supervisor, Worker
 from cordee.config.sections.routing import Breaker, Canary, Outlier, PoolSettings, ReplicaSettings, Routing
+from cordee.config.sections.structured import Grammars
 
 
 class Config(Section, frozen=True):
@@ -30,6 +32,11 @@ class Config(Section, frozen=True):
     web: Entry = Entry(address="127.0.0.1:8000")
     mobile: Entry = Entry(address="127.0.0.1:8100")
     edge: Edge = Edge()
+    serve: tuple[Serve, ...] = ()  # further models, see docs/models.md
+    adapters: dict[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Adapter
+    ] = {}  # LoRA, by the name that clients say behind MODEL:
+    guests: Guests = Guests()
     worker: Worker = Worker()
     engine: Engine = Engine()
     oracle: Oracle = Oracle()
@@ -40,6 +47,7 @@ class Config(Section, frozen=True):
     deadlines: Deadlines = Deadlines()
     queue: Queue = Queue()
     limits: Limits = Limits()
+    grammars: Grammars = Grammars()
     degrade: Degrade = Degrade()
     retry: Retry = Retry()
     hedge: Hedge = Hedge()

@@ -62,6 +62,7 @@ class Task(Enum):
 
     GENERATE = "generate"  # tokens that follow it
     EMBED = "embed"  # one vector for each item
+    RANK = "rank"  # one number for each item, which is two texts: how well they go together
     SCORE = "score"  # for each item the log-probabilities of the tokens from `Item.start` on
 
 
@@ -72,6 +73,11 @@ class Syntax(Enum):
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     LARK = "lark"  # a context-free grammar in the notation of the Lark library
+
+
+JSON_SPACE = r"[\x20\x0A\x0D\x09]{1,64}"
+"""What may stand between the parts of JSON that is asked for, as a regular expression: bounded, because small models fill their
+answer with blanks where it is not."""
 
 
 @record

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from cordee.domain.record import record
 
 
-class Why(Enum):
+class Why(StrEnum):
     """Why a call was refused or failed: the closed list that wire turns into status codes."""
 
     BAD_KEY = "invalid_api_key"
@@ -40,7 +40,7 @@ class Refusal:
     wait_s: float | None = None
 
 
-class End(Enum):
+class End(StrEnum):
     """The four ways a call can end."""
 
     SERVED = "served"

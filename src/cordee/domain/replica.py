@@ -31,7 +31,8 @@ class ModelCard:
 
     `fingerprint` covers weights, tokenizer, template, kernels, instruction set and the settings that change logits.
     `context` is the longest prompt plus answer of one sequence, in tokens. `tasks` are values of domain.call.Task that it can do,
-    `adapters` names of LoRA adapters that are loaded.
+    `adapters` names of LoRA adapters that are loaded. `preempts`: a full replica lets calls of a lower class make room for those of a
+    higher one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelCard:
     exact: bool
     tasks: tuple[str, ...] = ("generate",)
     adapters: tuple[str, ...] = ()
+    preempts: bool = False
 
 
 UNKNOWN = 255  # of a percentage: the byte that stands for it on the link
@@ -79,3 +81,33 @@ class Signals:
     cpu: int = UNKNOWN
     memory: int = UNKNOWN
     gpu: int = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """An accelerator that a replica uses: its `number` on the host and its name, then how it is, None where it does not say.
+    `busy` is the share of time in which it computed, in percent."""
+
+    number: int
+    name: str
+    busy: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """What an engine has counted since its process began. Of `prompt_tokens` that were asked for `cached_tokens` were found computed.
+    `kept`, `saved` and `recomputed`: sequences that made room for others, by what became of what was computed of them; `parked` wait
+    to go on. `aborted`: steps that took too long. `outside_share`: of the time of its steps, what the kernels did not have."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    kept: int = 0
+    saved: int = 0
+    recomputed: int = 0
+    parked: int = 0
+    aborted: int = 0
+    outside_share: float = 0.0

@@ -23,6 +23,10 @@ class BadWork(Exception):
 def read_job(name: JobName, submit: Submit, card: ModelCard, now_s: float) -> Job:
     """The job that `submit` asks for. Raises BadWork, whose message says what is wrong with it."""
     task = _task(submit)
+    if task.value not in card.tasks:
+        raise BadWork(f"{card.name} can {' and '.join(card.tasks)}, not {task.value}")
+    if submit.adapter and submit.adapter not in card.adapters:
+        raise BadWork(f"{card.name} has no adapter {submit.adapter[:64]!r} here")
     items = tuple(_item(number, item, card) for number, item in enumerate(submit.items))
     if (task is Task.GENERATE) == bool(items):
         raise BadWork(f"{len(items)} items for the task {task.value!r}")

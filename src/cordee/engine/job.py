@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cordee.domain.call import Grammar, Item, Sampling, Task
-from cordee.domain.replica import Capacity, ModelCard
+from cordee.domain.replica import Capacity, EngineFigures, ModelCard
+from cordee.engine.constrain import Constraint
 from cordee.link.frames import ROW, LogprobRow
 
 ROWS = np.dtype([("handle", "<u4"), ("choice", "<u2"), ("finish", "<u2"), ("index", "<u4"), ("token", "<u4")])
@@ -32,6 +33,7 @@ class Job:
 
     `deadline_s` is on this process's monotonic clock. `max_tokens` counts `outputs` too. What was computed of its prompt may be used
     for others of equal `cache_salt` and `adapter`. A task other than generation has no prompt but `items`; choice i is item i.
+    `constraints[i]` holds choice `choices[i]` to the grammar, once there is one for each: see constrainer.
     """
 
     name: JobName
@@ -48,6 +50,7 @@ class Job:
     cache_salt: str = ""
     task: Task = Task.GENERATE
     items: tuple[Item, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,10 @@ class Engine(Protocol):
     @property
     def steps(self) -> int:
         """Run so far: while there is work it grows, or the engine is dead."""
+        ...
+
+    def figures(self) -> EngineFigures:
+        """What it has counted since it began."""
         ...
 
     def start(self, deliver: Deliver, broken: Broken) -> None:

@@ -1,4 +1,4 @@
-"""The step loop: plan → decode → sample → emit, in a thread of its own.
+"""The step loop: plan → arrange → decode → sample → emit, in a thread of its own.
 
 Commands come in through a queue, which is also what wakes the thread: with nothing to do it sleeps. Each step hands one
 emission out. A sequence that cannot be computed fails alone: the step is undone and its sequences run one by one. Only
@@ -8,47 +8,35 @@ if nothing can be computed any more is the engine broken, and the process must e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from queue import Empty, SimpleQueue
-from typing import Protocol
-
-import numpy as np
+from typing import assert_never
 
 from cordee.domain.chunk import Finish
-from cordee.engine.choice import Choice, Pending
+from cordee.engine.answers import Answers
+from cordee.engine.figures import Counts
 from cordee.engine.job import Emission, Job, JobName, Tokens
-from cordee.engine.sample import Draw, Matrix, Sampler
-from cordee.policy.batch import Chunk, Planner
+from cordee.engine.runner import EngineBroken, Runner, StepFailed
+from cordee.engine.sample import Matrix, Sampler
+from cordee.policy.batch import Chunk, Copy, Limits, Move, Operation, Planner, Restore, Save, Trim
+
+__all__ = ["Adjustment", "EngineBroken", "Runner", "StepFailed", "StepLoop"]
 
 LOST_STEPS_MAX = 3  # steps in a row in which nothing at all could be computed
 
 
-class StepFailed(Exception):
-    """The kernels could not run a step; the message says what they said."""
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Other limits from the next step on; `threads` of the kernels, 0 as they are."""
 
-
-class EngineBroken(Exception):
-    """No step can be run any more."""
-
-
-class Runner(Protocol):
-    """The kernels, one step at a time. Used by one thread only."""
-
-    def run(self, chunks: Sequence[Chunk], tokens: Sequence[Tokens]) -> Matrix:
-        """Compute the chunks; `tokens[i]` are those of `chunks[i]`. One row of logits for each chunk that is `last`, in
-        order, valid until the next call. Raises StepFailed, after which `cut` must restore each slot."""
-        ...
-
-    def copy(self, source: int, target: int, tokens: int) -> bool:
-        """Make slot `target` the first `tokens` tokens of slot `source`; False where that cannot be done."""
-        ...
-
-    def cut(self, slot: int, tokens: int) -> None:
-        """Keep only the first `tokens` tokens of a slot."""
-        ...
+    limits: Limits
+    threads: int = 0
 
 
 class StepLoop:
-    """`run` is the thread; everything else may be called from another one. `deliver` is called on the thread."""
+    """`run` is the thread; everything else may be called from another one. `deliver` is called on the thread. `isolates`: tenants do
+    not share what was computed of their prompts."""
 
     def __init__(
         self,
@@ -59,27 +47,43 @@ class StepLoop:
         context: int,
         now: Callable[[], float],
         deliver: Callable[[Emission], None],
+        *,
+        isolates: bool = False,
     ) -> None:
         self._runner = runner
         self._planner = planner
         self._sampler = sampler
-        self._ends = ends
-        self._context = context
         self._now = now
         self._deliver = deliver
-        self._commands: SimpleQueue[Job | JobName | None] = SimpleQueue()
-        self._choices: dict[int, Choice] = {}
-        self._jobs: dict[JobName, list[int]] = {}
-        self._keys = 0
+        self._commands: SimpleQueue[Job | JobName | Adjustment | None] = SimpleQueue()
         self._lost = 0
-        self._pending = Pending()
-        self.steps = 0  # run so far; read from other threads, which need no lock to read a number
+        self._adapter = ""  # in use
+        self.counts = Counts()
+        self._answers = Answers(planner, runner, ends, context, now, self.counts, isolates=isolates)
+        self._choices = self._answers.choices
+        self._pending = self._answers.pending
+        self.began_s = 0.0  # when the kernels began what they are at; 0 while they rest
+
+    @property
+    def steps(self) -> int:
+        """Run so far; read from other threads, which need no lock to read a number."""
+        return self.counts.steps
+
+    @property
+    def parked(self) -> int:
+        """Those that have made room for others and wait to go on."""
+        return self._planner.parked
 
     def submit(self, job: Job) -> None:
         self._commands.put(job)
 
     def cancel(self, name: JobName) -> None:
         self._commands.put(name)
+
+    def adjust(self, limits: Limits, threads: int = 0) -> None:
+        """By these limits from the next step on; whoever runs, runs on. Raises ValueError for limits that the cache cannot hold."""
+        self._planner.check(limits)
+        self._commands.put(Adjustment(limits, threads))
 
     def stop(self) -> None:
         self._commands.put(None)
@@ -88,11 +92,15 @@ class StepLoop:
         """Until `stop`. Raises EngineBroken."""
         while self._obey():
             if not self._planner.idle():
+                began_s = self._now()
                 self.step()
-                self.steps += 1
+                self.counts.steps += 1
+                self.counts.step_s += self._now() - began_s
             ready = self._pending.take()
             if ready is not None:
                 self._deliver(ready)
+
+    # -- commands
 
     def _obey(self) -> bool:
         """All commands there are; waits for one if there is nothing else to do. False: stop."""
@@ -100,83 +108,114 @@ class StepLoop:
             command = self._commands.get(block=self._planner.idle())
             while command is not None:
                 if isinstance(command, Job):
-                    self._begin(command)
+                    self._answers.begin(command)
+                elif isinstance(command, Adjustment):
+                    self._planner.adjust(command.limits)
+                    if command.threads:
+                        self._runner.set_threads(command.threads)
                 else:
-                    self._cancel(command)
+                    self._answers.cancel(command)
                 command = self._commands.get_nowait()
         except Empty:
             return True
         return False
 
-    def _begin(self, job: Job) -> None:
-        leader: int | None = None
-        for choice, output in zip(job.choices, job.outputs, strict=True):
-            known = len(job.prompt) + len(output)
-            most = min(self._context, len(job.prompt) + job.max_tokens)
-            ids: Tokens = np.empty(max(known, most), np.int32)
-            ids[: len(job.prompt)] = job.prompt
-            ids[len(job.prompt) : known] = output
-            sequence = Choice(job, choice, output, ids, known)
-            if known >= most:
-                self._pending.rows.append(sequence.row(Finish.LENGTH, 0))
-                continue
-            self._keys += 1
-            self._choices[self._keys] = sequence
-            self._jobs.setdefault(job.name, []).append(self._keys)
-            shared = min(len(job.prompt), known - 1)
-            self._planner.add(self._keys, known, job.priority, job.deadline_s, leader, shared)
-            leader = self._keys if leader is None else leader
-
-    def _cancel(self, name: JobName) -> None:
-        for key in self._jobs.pop(name, ()):
-            self._forget(key)
-        self._pending.cancelled.append(name)
-
-    def _forget(self, key: int) -> None:
-        """A sequence is over: its slot is empty and free."""
-        del self._choices[key]
-        slot = self._planner.remove(key)
-        if slot is not None:
-            self._runner.cut(slot, 0)
-
-    def _end(self, key: int, why: Finish) -> None:
-        """A choice is complete; the others of its job go on."""
-        choice = self._choices[key]
-        self._pending.rows.append(choice.row(why, 0))
-        keys = self._jobs[choice.job.name]
-        keys.remove(key)
-        if not keys:
-            del self._jobs[choice.job.name]
-        self._forget(key)
-
-    def _fail(self, key: int, why: str) -> None:
-        """A choice cannot be computed, which ends its job: the others are forgotten without a word."""
-        choice = self._choices[key]
-        name = choice.job.name
-        self._pending.rows.append(choice.row(Finish.FAILED, 0))
-        self._pending.failures.append((name, why))
-        for other in self._jobs.pop(name):
-            self._forget(other)
+    # -- a step
 
     def step(self) -> None:
         """One step of everything that the planner says. Raises EngineBroken."""
         plan = self._planner.plan(self._now())
-        for slot in plan.freed:
-            self._runner.cut(slot, 0)
         for key in plan.expired:
-            self._end(key, Finish.EXPIRED)
-        chunks: list[Chunk] = list(plan.chunks)
-        for copy in plan.copies:
-            if not self._runner.copy(copy.source, copy.target, copy.tokens):
-                self._planner.uncached(copy.key)
-                chunks = [chunk for chunk in chunks if chunk.key != copy.key]
+            self._answers.end(key, Finish.EXPIRED)
+        broken = self._arrange(plan.operations) if plan.operations else ()
+        for key, tokens in plan.reused:
+            self._answers.reused(key, tokens)
+        for _, way in plan.parked:
+            self.counts.preemptions[way] += 1
+        chunks: Sequence[Chunk] = plan.chunks
+        if broken:
+            chunks = [chunk for chunk in chunks if chunk.slot not in broken]
+        if not self._answers.adapted and not self._adapter:
+            self._run_group(chunks, learns=not plan.operations)
+            return
+        adapter_of = {chunk.key: self._choices[chunk.key].job.adapter for chunk in chunks}
+        for _, group in groupby(
+            sorted(chunks, key=lambda one: adapter_of[one.key]), key=lambda one: adapter_of[one.key]
+        ):
+            alive = [chunk for chunk in group if chunk.key in self._choices]
+            if alive and self._take_up(adapter_of[alive[0].key], alive):
+                self._run_group(alive, learns=False)
+
+    def _arrange(self, operations: Sequence[Operation]) -> set[int]:
+        """Bring the slots into the state that the plan starts from. Returns those that are empty instead."""
+        broken: set[int] = set()
+        for operation in operations:
+            slot = self._carry_out(operation)
+            if slot is not None:
+                self._planner.failed(operation)
+                broken.add(slot)
+        return broken
+
+    def _carry_out(self, operation: Operation) -> int | None:
+        """Returns the slot that is empty instead of what was planned; None: all is well."""
+        runner = self._runner
+        match operation:
+            case Trim():
+                try:
+                    runner.cut(operation.slot, operation.tokens)
+                except StepFailed:
+                    runner.cut(operation.slot, 0)
+                    return operation.slot
+            case Copy() | Move():
+                if not runner.copy(operation.source, operation.target, operation.tokens):
+                    return operation.target
+            case Save():
+                began_s = self._now()
+                size = runner.save(operation.slot, operation.key)
+                self._planner.cost.note_moved(size, self._now() - began_s)
+                if not size:
+                    self._planner.failed(operation)
+            case Restore():
+                began_s = self._now()
+                size = runner.restore(operation.key, operation.slot)
+                self._planner.cost.note_moved(size, self._now() - began_s)
+                if not size:
+                    return operation.slot
+            case _:
+                assert_never(operation)
+        return None
+
+    def _take_up(self, adapter: str, chunks: Sequence[Chunk]) -> bool:
+        """Use this adapter from now on. False: it cannot be used, and those that wanted it have failed."""
+        if adapter == self._adapter:
+            return True
+        try:
+            self._runner.use(adapter)
+        except StepFailed as failure:
+            for chunk in chunks:
+                if chunk.key in self._choices:
+                    self._answers.fail(chunk.key, str(failure))
+            return False
+        self._adapter = adapter
+        return True
+
+    def _run_group(self, chunks: Sequence[Chunk], *, learns: bool) -> None:
+        """Run chunks together. `learns`: the time they take is what they cost."""
         if not chunks:
             return
+        self.began_s = began_s = self._now()
         try:
             logits = self._runner.run(chunks, [self._tokens(chunk) for chunk in chunks])
         except StepFailed:
+            self.began_s = 0.0
             self._one_by_one(chunks)
             return
+        self.began_s = 0.0
+        took_s = self._now() - began_s
+        self.counts.kernel_s += took_s
+        if learns:
+            prompts = [(chunk.start, chunk.count) for chunk in chunks if chunk.count > 1 or not chunk.last]
+            self._planner.cost.note_step(len(chunks) - len(prompts), prompts, took_s)
         self._lost = 0
         self._settle(chunks, logits)
 
@@ -186,62 +225,56 @@ class StepLoop:
     def _one_by_one(self, chunks: Sequence[Chunk]) -> None:
         """Undo a failed step and run its sequences alone; those that fail alone are at fault."""
         for chunk in chunks:
-            self._runner.cut(chunk.slot, chunk.start)
+            self._undo(chunk)
         failures: list[tuple[int, str]] = []
         for chunk in chunks:
             if chunk.key not in self._choices:
                 continue  # its job failed a moment ago
+            self.began_s = self._now()
             try:
                 logits = self._runner.run([chunk], [self._tokens(chunk)])
             except StepFailed as failure:
                 failures.append((chunk.key, str(failure)))
-                self._runner.cut(chunk.slot, chunk.start)
+                self._undo(chunk)
             else:
+                self.began_s = 0.0
                 self._settle([chunk], logits)
+        self.began_s = 0.0
         alive = len(failures) < len(chunks)
         self._lost = 0 if alive else self._lost + 1
         if failures and not alive and (len(chunks) > 1 or self._lost >= LOST_STEPS_MAX):
             raise EngineBroken(f"none of {len(chunks)} sequences could be computed: {failures[0][1]}")
         for key, why in failures:
             if key in self._choices:
-                self._fail(key, why)
+                self._answers.fail(key, why)
+
+    def _undo(self, chunk: Chunk) -> None:
+        self._runner.cut(chunk.slot, chunk.start)
+
+    # -- what a step gave
 
     def _settle(self, chunks: Sequence[Chunk], logits: Matrix) -> None:
         """Note what ran, draw the next tokens, emit them."""
         drawing: list[int] = []
+        rows: list[int] = []
+        at = 0
         for chunk in chunks:
+            if chunk.key not in self._choices:
+                at += chunk.wanted
+                continue  # its job failed by another item a moment ago
             self._planner.ran(chunk)
-            if chunk.last:
+            if chunk.scored:
+                self._answers.score(chunk, logits[at : at + chunk.scored])
+            elif chunk.last:
                 drawing.append(chunk.key)
+                rows.append(at)
+            at += chunk.wanted
         if not drawing:
             return
+        if at != len(rows):
+            logits = logits[rows]  # the others were scored
         choices = [self._choices[key] for key in drawing]
         draws = self._sampler.draw(logits, [c.voice for c in choices], [c.count for c in choices])
         for key, choice, draw in zip(drawing, choices, draws, strict=True):
             if key in self._choices:  # else its job failed by another choice a moment ago
-                self._say(key, choice, draw)
-
-    def _say(self, key: int, choice: Choice, draw: Draw) -> None:
-        token = draw.token
-        if token < 0:
-            self._fail(key, f"the logits of output token {choice.count} are not finite numbers")
-            return
-        if token in self._ends:
-            self._end(key, Finish.STOP)
-            return
-        pending = self._pending
-        pending.rows.append(choice.row(Finish.NONE, token))
-        if draw.logprobs is not None:
-            connection, handle = choice.job.name
-            alternatives = list(draw.logprobs.alternatives)
-            pending.logprobs.append(
-                (connection, (handle, choice.choice, choice.count, draw.logprobs.chosen, alternatives))
-            )
-        choice.ids[choice.known] = token
-        choice.known += 1
-        choice.count += 1
-        choice.voice.said(token)
-        if choice.known == len(choice.ids):
-            self._end(key, Finish.LENGTH)
-            return
-        self._planner.extend(key)
+                self._answers.say(key, choice, draw)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cordee.domain.chunk import Finish
-from cordee.domain.replica import Capacity, ModelCard
+from cordee.domain.replica import Capacity, EngineFigures, ModelCard
 from cordee.engine.job import ROWS, Broken, Deliver, Emission, Job, JobName, RowEntry, Rows, emission
 from cordee.engine.oracle_table import Slots, Table, tokens_at
 from cordee.link.frames import LogprobRow
@@ -98,6 +98,10 @@ class OracleEngine:
     def steps(self) -> int:
         """Ticks, which come whether or not a token is due in them."""
         return self._stuck_at if self._stuck_at is not None else int(self._clock.now() / TICK_S)
+
+    def figures(self) -> EngineFigures:
+        """Nothing is computed of a prompt, and nothing makes room."""
+        return EngineFigures()
 
     def submit(self, job: Job) -> None:
         self._count()

@@ -1,8 +1,9 @@
 """Which token comes next, given logits. No generator state: the noise is a function of (seed, position).
 
 Rows that are greedy and unaltered cost one argmax over the whole matrix; only rows that ask for more get work of their
-own. Order: log-probabilities of the model's own distribution, then bans, bias and penalties on the logits, temperature,
-min_p, top_k, top_p (each on what the one before left), then one draw by inverting the cumulative distribution.
+own. Order: log-probabilities of the model's own distribution, then bans and what a grammar does not allow, bias and penalties on
+the logits, temperature, min_p, top_k, top_p (each on what the one before left), then one draw by inverting the cumulative
+distribution.
 
 Presence and frequency count the tokens of the answer; repetition, as introduced by CTRL (Keskar et al., 2019), those of
 the prompt too.
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from cordee.domain.call import Sampling
 from cordee.domain.chunk import TokenLogprobs
+from cordee.engine.constrain import Constraint, ConstraintError
 from cordee.engine.job import Tokens
 from cordee.policy.noise import uniform
 
@@ -31,9 +33,12 @@ Matrix = NDArray[np.float32]
 
 
 class Voice:
-    """How one sequence samples: its parameters and what it has said."""
+    """How one sequence samples: its parameters and what it has said. `constraint`: the grammar it is held to, which knows what has
+    been said already; None: none."""
 
-    __slots__ = ("altered", "bias_ids", "bias_values", "counts", "greedy", "plain", "prompt", "sampling", "seed")
+    __slots__ = (
+        "altered", "bias_ids", "bias_values", "constraint", "counts", "greedy", "plain", "prompt", "sampling", "seed",
+    )  # fmt: skip
 
     def __init__(self, sampling: Sampling, seed: int, prompt: Tokens, output: Tokens) -> None:
         self.sampling = sampling
@@ -50,13 +55,24 @@ class Voice:
         self.plain = self.greedy and not self.altered and sampling.logprobs is None
         self.prompt: NDArray[np.int64] | None = None
         self.counts: dict[int, int] = {}
+        self.constraint: Constraint | None = None
         if sampling.repetition_penalty != 1:
             self.prompt = np.unique(prompt).astype(np.int64)
         for token in output.tolist():
-            self.said(token)
+            self._count(token)
 
     def said(self, token: int) -> None:
         """The sequence has emitted `token`."""
+        self._count(token)
+        if self.constraint is not None:
+            self.constraint.said(token)
+
+    @property
+    def is_complete(self) -> bool:
+        """Its grammar allows nothing more."""
+        return self.constraint is not None and self.constraint.is_complete
+
+    def _count(self, token: int) -> None:
         if self.altered:
             self.counts[token] = self.counts.get(token, 0) + 1
 
@@ -78,10 +94,11 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The next token of one sequence. `token` is −1 where the logits are not numbers and nothing can be drawn."""
+    """The next token of one sequence. `token` is −1 where nothing can be drawn: `why`, or because the logits are not numbers."""
 
     token: int
     logprobs: TokenLogprobs | None = None
+    why: str = ""
 
 
 class Sampler:
@@ -100,10 +117,21 @@ class Sampler:
             for i, voice in enumerate(voices)
         ]
         self._ban(logits, voices, positions)
+        held = [i for i, voice in enumerate(voices) if voice.constraint is not None]
+        settled = self._hold(logits, voices, held) if held else {}
         if all(voice.plain for voice in voices):
             best = logits.argmax(axis=1)
             fine = np.isfinite(logits[np.arange(len(voices)), best])  # argmax of a row with a NaN is that NaN
-            return [Draw(token) for token in np.where(fine, best, -1).tolist()]
+            draws = [Draw(token) for token in np.where(fine, best, -1).tolist()]
+        else:
+            draws = self._draws(logits, voices, positions, reports)
+        for i, draw in settled.items():
+            draws[i] = draw
+        return draws
+
+    def _draws(
+        self, logits: Matrix, voices: Sequence[Voice], positions: Sequence[int], reports: Sequence[_Distribution | None]
+    ) -> list[Draw]:
         tokens = [-1] * len(voices)
         for i, voice in enumerate(voices):
             row = logits[i]
@@ -123,6 +151,20 @@ class Sampler:
         if len(self._ends):
             for i in banned:
                 logits[i, self._ends] = NEVER
+
+    def _hold(self, logits: Matrix, voices: Sequence[Voice], held: Sequence[int]) -> dict[int, Draw]:
+        """Take from those that are held to a grammar what it does not allow. The draws of those about which that decides all: the
+        answer has to end, or the grammar has become too much."""
+        settled: dict[int, Draw] = {}
+        for i in held:
+            constraint = voices[i].constraint
+            assert constraint is not None
+            try:
+                if not constraint.mask(logits[i]):
+                    settled[i] = Draw(constraint.end)
+            except ConstraintError as error:
+                settled[i] = Draw(-1, why=str(error))
+        return settled
 
     def _draw(self, row: Row, voice: Voice, position: int) -> int:
         sampling = voice.sampling

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cordee.domain.chunk import Finish
-from cordee.domain.replica import Load, Signals
+from cordee.domain.replica import EngineFigures, Gpu, Load, Signals
 from cordee.engine.connection import Connection, Open
 from cordee.engine.intake import BadWork, read_job
 from cordee.engine.job import Emission, Engine, Job, JobName
@@ -27,6 +27,7 @@ from cordee.ports import Clock
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 1 << 32  # connection numbers; they start again long after the first are gone
+NOTHING_YET = EngineFigures()
 STEPS = 1 << 32  # a load report's count of steps starts again
 
 
@@ -63,6 +64,8 @@ class LinkServer:
         self._numbers = 0
         self._choices = 0  # that are open, but for those of kept answers
         self._tokens = 0
+        self._gpus: tuple[Gpu, ...] = ()
+        self._figures = engine.figures()
         self._listening = 0  # choices of kept answers that somebody listens to
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
@@ -82,6 +85,21 @@ class LinkServer:
             running, choices - running, self._tokens + keeps.tokens, seen, host.cpu, host.memory, host.gpu,
             self._engine.steps % STEPS,
         )  # fmt: skip
+
+    def tell_gpus(self, found: tuple[Gpu, ...]) -> None:
+        """How the accelerators of this worker are, to all gateways and to those that come."""
+        if found != self._gpus:
+            self._gpus = found
+            for connection in self._connections.values():
+                connection.send(frames.gpus(found))
+
+    def tell_figures(self) -> None:
+        """What the engine has counted, to all gateways, where that has changed."""
+        found = self._engine.figures()
+        if found != self._figures:
+            self._figures = found
+            for connection in self._connections.values():
+                connection.send(frames.figures(found))
 
     def drain(self) -> None:
         """Take nothing new and tell the gateways. What runs goes on."""
@@ -123,9 +141,14 @@ class LinkServer:
                     beat_s=self._rules.beat_s,
                     tasks=list(card.tasks),
                     adapters=list(card.adapters),
+                    preempts=card.preempts,
                 )
             )
         )
+        if self._gpus:
+            connection.send(frames.gpus(self._gpus))
+        if self._figures != NOTHING_YET:
+            connection.send(frames.figures(self._figures))
         if self.is_draining:
             connection.send(frames.drain())
         return None
@@ -143,7 +166,7 @@ class LinkServer:
             connection.send(frames.refuse(handle, refusal))
             return
         connection.send(frames.ack(handle))
-        cost = min(self._engine.card.context, len(job.prompt) + job.max_tokens)
+        cost = _tokens_of_one(job, self._engine.card.context)
         kept = self._keeper.admit(job, submit, cost) if submit.keep and not job.items else None
         if kept is not None:
             job = replace(job, name=kept)
@@ -289,3 +312,10 @@ class LinkServer:
             if name[0] == connection.number and name[1] in connection.open:
                 data += frames.result(name[1], choice, floats)
         return data
+
+
+def _tokens_of_one(job: Job, context: int) -> int:
+    """Tokens of cache, or of text, that one choice of a job stands for."""
+    if job.items:
+        return sum(len(job.items[choice].tokens) for choice in job.choices) // len(job.choices)
+    return min(context, len(job.prompt) + job.max_tokens)

@@ -13,11 +13,14 @@ from typing import Protocol
 
 from cordee.domain.call import Call
 from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.domain.replica import Continuation
 from cordee.flow.facts import DONE, Broken, Expired, Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.trip import Trip
 from cordee.policy.after import Ended
 from cordee.ports import Clock, Running
+
+NONE: frozenset[int] = frozenset()
 
 
 class Sink(Protocol):
@@ -97,7 +100,7 @@ class Answer:
         self.box = box
         self.clock = clock
         self.outputs: tuple[array[int], ...] = tuple(array("I") for _ in range(n)) if call.work is not None else ()
-        self.done: set[int] = set()
+        self.done = NONE  # choices that are complete
         self.attempt = 0
         self.broken_s: float | None = None  # when the attempt before this one was seen to break
         self.running: Running | None = None
@@ -226,7 +229,7 @@ class Answer:
             self.sent.append(data)
 
     def _close(self, choice: int) -> None:
-        self.done.add(choice)
+        self.done |= {choice}
         self._open -= 1
         if self._open == 0:
             self.box.post(DONE)
@@ -269,6 +272,11 @@ class Attempt:
         if self._answer.attempt == self._number:
             self._answer.sink.usage(tokens_in, tokens_out)
 
+    def continued(self, way: Continuation) -> None:
+        answer = self._answer
+        if answer.attempt == self._number and answer.trip is not None:
+            answer.trip.goes_on(way)
+
     def cached(self, tokens: int) -> None:
         answer = self._answer
         if answer.attempt == self._number:
@@ -279,6 +287,7 @@ class Attempt:
         answer = self._answer
         if answer.attempt == self._number and choice not in answer.done:
             answer._progress()
+            answer.started = True  # what is left is asked of replicas that compute the same
             answer.sink.result(choice, data)
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -290,7 +299,9 @@ class Attempt:
         if answer.attempt == self._number:
             answer.last_s = now = answer.clock.now()
             if answer.first_s is None:
-                answer._first(now)
+                answer.first_s = now
+                if answer.on_first is not None:
+                    answer.on_first.came()
             if answer.sink.body(data):
                 answer.started = True
                 if answer.sent is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cordee.flow.trip import Trip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Collection, Iterator
 
     from cordee.flow.answer import Answer
 
@@ -28,7 +28,7 @@ class Pacer:
         self._left: Iterator[Answer] = iter(())
         self._next_s = float("-inf")
 
-    def look(self, now: float, in_flight: Set[Answer]) -> None:
+    def look(self, now: float, in_flight: Collection[Answer]) -> None:
         if now < self._next_s or not in_flight:
             return
         self._next_s = now + LOOK_S
@@ -50,7 +50,7 @@ def _goes(now: float, answer: Answer, trip: Trip) -> None:
     if answer.last_s <= trip.began_s:
         replica.pace.waited(now, now - trip.began_s)
     elif trip.attempts == 1:
-        replica.noted(now, -1.0, token_s(answer))
+        replica.pace.noted(now, -1.0, token_s(answer))
 
 
 def token_s(answer: Answer) -> float:

@@ -6,6 +6,7 @@ asked about, and of those who wait already the least sensitive first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,12 +19,15 @@ from cordee.flow.mailbox import Mailbox
 from cordee.policy.after import AttemptRules
 from cordee.policy.hedge import Hedge
 from cordee.policy.retry import RetryBudget
-from cordee.policy.route import Replica, Want
+from cordee.policy.route import Replica, Size, Want
 from cordee.policy.seats import Queued, Seated, Seats, Ticket
 from cordee.ports import Clock, Upstream
 
 if TYPE_CHECKING:
     from cordee.flow.ward import Ward
+
+
+PLAIN_MAX = 1024  # sizes of calls remembered
 
 
 class Gate(Protocol):
@@ -57,8 +61,8 @@ class Pool:
     what left of a forwarded answer."""
 
     __slots__ = (
-        "_boxes", "_leaving", "_settling", "budget", "clock", "desk", "gate", "hedge", "journal_bytes_max", "loads", "model",
-        "rests_until_s", "rng", "rules", "seats", "upstreams", "ward",
+        "_boxes", "_leaving", "_plain", "_settling", "budget", "clock", "desk", "gate", "hedge", "journal_bytes_max", "loads", "model",
+        "rests_until_s", "rng", "rules", "seats", "summons", "upstreams", "ward",
     )  # fmt: skip
 
     def __init__(self, seats: Seats, budget: RetryBudget, rules: AttemptRules, clock: Clock, rng: Random) -> None:
@@ -73,11 +77,15 @@ class Pool:
         self.hedge: Hedge | None = None  # where first tokens are hedged for
         self.desk: Desk | None = None  # where those who wait are told of it
         self.ward: Ward | None = None  # where calls are suspected of killing workers
+        self.summons: Callable[[], None] | None = None  # where somebody can bring replicas when there is none
         self.rests_until_s = 0.0  # some server of it has asked to be left alone until then
         self.journal_bytes_max = 0
         self.loads: dict[str, Load] = {}
         self._boxes: dict[Ticket, Mailbox[Fact]] = {}
         self._leaving: dict[Ticket, Call] = {}  # those of the waiting who may leave
+        self._plain: dict[
+            int, Want
+        ] = {}  # what calls want that ask for nothing but room, by their tokens, negative for the highest class
         self._settling = False
 
     @property
@@ -89,6 +97,22 @@ class Pool:
         """Whether anybody of this installation can answer."""
         return any(replica.ready for replica in self.seats.replicas)
 
+    def want(self, call: Call) -> Want:
+        """What a call asks of its first replica. Most ask for nothing but room, and come in few sizes: they share their wants."""
+        sequences, tokens = call.sequences, call.cost
+        work = call.work
+        own = work is not None and (work.adapter != "" or work.items != ())  # others are asked with the body as it came
+        if sequences > 1 or call.attach or call.affinity or call.region or own:
+            size = Size(sequences, tokens, sequences if call.priority else 0)
+            return Want(size, prefer=call.attach, affinity=call.affinity, region=call.region, own=own)
+        kind = tokens if call.priority else -tokens
+        want = self._plain.get(kind)
+        if want is None:
+            if len(self._plain) >= PLAIN_MAX:
+                self._plain.clear()
+            want = self._plain[kind] = Want(Size(sequences, tokens, 1 if call.priority else 0))
+        return want
+
     def ask(self, ticket: Ticket, box: Mailbox[Fact], call: Call | None = None) -> Seated | Queued | Refusal:
         """A seat now, or a place in the queue: then the seat or a refusal is posted to `box`."""
         answer = self.seats.ask(self.clock.now(), self.rng, ticket)
@@ -98,13 +122,14 @@ class Pool:
         if gate is not None and call is not None and not ticket.want.fingerprint and gate.may_leave(call):
             seated = self._out(gate, ticket, call)
             if seated is not None:
-                if isinstance(answer, Queued):
-                    self.seats.withdraw(ticket)
+                self.seats.went_out(ticket)
                 return seated
             if isinstance(answer, Queued):
                 self._leaving[ticket] = call
         if isinstance(answer, Queued):
             self._boxes[ticket] = box
+            if self.summons is not None and not self.has_local:
+                self.summons()
         return answer
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -112,9 +137,15 @@ class Pool:
         self._boxes.pop(ticket, None)
         self._leaving.pop(ticket, None)
 
+    def dismiss(self, refusal: Refusal) -> None:
+        """Whoever waits is refused: nobody is going to come."""
+        for ticket in list(self._boxes):
+            self.seats.withdraw(ticket)
+            self._box(ticket).post(refusal)
+
     def leave(self, replica: Replica, ticket: Ticket) -> None:
         """A seat is given back."""
-        replica.left(ticket.size)
+        replica.left(ticket.want.size)
         if replica.kind is ReplicaKind.CLOUD:
             if self._leaving:
                 self.spill()
@@ -152,6 +183,8 @@ class Pool:
             self.settle()
             if self._leaving:
                 self.spill()
+            if self.summons is not None and self.seats.waiting and not self.has_local:
+                self.summons()
 
     def settle(self) -> None:
         """Seat those who can be. Posting may free or take further seats: done in rounds, not recursively."""
@@ -175,7 +208,7 @@ class Pool:
                 continue  # posting to another one has ended this one's wait
             seated = self._out(gate, ticket, call)
             if seated is not None:
-                self.seats.withdraw(ticket)
+                self.seats.went_out(ticket)
                 self._box(ticket).post(seated)
             elif not self._has_room_outside():
                 return

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.domain.replica import ReplicaKind
+from cordee.domain.replica import Continuation, ReplicaKind
 from cordee.flow.answer import Answer, Attempt
 from cordee.flow.facts import Broken
 from cordee.flow.pool import Pool
@@ -191,6 +191,10 @@ class Rival:
     def usage(self, tokens_in: int, tokens_out: int) -> None:
         if self._inner is not None:
             self._inner.usage(tokens_in, tokens_out)
+
+    def continued(self, way: Continuation) -> None:
+        if self._inner is not None:
+            self._inner.continued(way)
 
     def cached(self, tokens: int) -> None:
         if self._inner is not None:

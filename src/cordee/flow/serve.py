@@ -20,7 +20,7 @@ from cordee.flow.pool import Pool
 from cordee.flow.race import Rival
 from cordee.flow.trip import Trip
 from cordee.policy.after import Again, Stop, after
-from cordee.policy.replica import Replica, Size, Want
+from cordee.policy.replica import Replica, Want
 from cordee.policy.rest import in_vain, rest_s
 from cordee.policy.seats import Queued, Seated, Ticket
 
@@ -37,7 +37,6 @@ class Abandoned:
 
 BUSY_PAUSE_S = 0.02  # a load report is at most one step or one beat old
 SERVED, ABANDONED = Served(), Abandoned()
-NOBODY: frozenset[str] = frozenset()
 
 Result = Served | Abandoned | Refusal | Stop
 
@@ -45,23 +44,25 @@ Result = Served | Abandoned | Refusal | Stop
 async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
     """From the queue to the end. Never raises; every seat taken is given back."""
     now = pool.clock.now
-    size = Size(call.sequences, call.cost)
-    want = Want(size, False, "", NOBODY, call.attach, "", False, call.affinity, call.region)
-    ticket = Ticket(call.id, call.priority, want, call.arrived_s + _patience_s(call, pool), call.tenant)
+    ticket = Ticket(call.id, call.priority, pool.want(call), call.arrived_s + _patience_s(call, pool), call.tenant)
     answer.trip = trip
     pool.budget.first_attempt()
     if pool.journal_bytes_max:
         answer.keep_sent(pool.journal_bytes_max)
+    box = answer.box
     while True:
-        asked = pool.ask(ticket, answer.box, call) if trip.mark is None else _apart(answer, pool, trip, ticket)
-        seat = await _turn(call, answer, pool, ticket, asked) if isinstance(asked, Queued) else asked
-        if not isinstance(seat, Seated):
-            return _left(pool, trip, seat)
-        trip.goes_to(seat.replica, ticket, seat.number, now(), continues=answer.started)
-        lookout = _begin(call, answer, pool, trip, now())
-        fact = await answer.box.next()
+        asked = pool.ask(ticket, box, call) if trip.mark is None else _apart(answer, pool, trip, ticket)
+        if not isinstance(asked, Seated):
+            seat = await _turn(call, answer, pool, ticket, asked) if isinstance(asked, Queued) else asked
+            if not isinstance(seat, Seated):
+                return _left(pool, trip, seat)
+            asked = seat
+        began_s = now()
+        trip.goes_to(asked.replica, ticket, asked.number, began_s, continues=answer.started)
+        lookout = _begin(call, answer, pool, trip, began_s)
+        fact = await box.next()
         while fact is not DONE and _goes_on(fact, answer):
-            fact = await answer.box.next()
+            fact = await box.next()
         if lookout is not None:
             lookout.cancel()
         if call.keep and (isinstance(fact, Closing) or (isinstance(fact, Gone) and not fact.for_good)):
@@ -74,7 +75,7 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
         ticket, number = held, trip.number
         pool.leave(replica, ticket)
         if ticket.charged:
-            read = call.cost if call.work is None else len(call.work.prompt)
+            read = call.cost if call.work is None else call.work.tokens_in
             pool.seats.settled(ticket, read, answer.tokens)
         _note(answer, pool, trip, replica)
         match fact:
@@ -140,7 +141,7 @@ def _begin(call: Call, answer: Answer, pool: Pool, trip: Trip, now: float) -> Lo
     assert replica is not None
     assert ticket is not None
     running = pool.upstreams[replica.id].start(
-        call, answer.attempt, answer.outputs, frozenset(answer.done), remaining_s, receiver, answer.sent or ()
+        call, answer.attempt, answer.outputs, answer.done, remaining_s, receiver, answer.sent or ()
     )
     answer.running = running
     if pool.hedge is not None or rules.first_token_s or rules.between_tokens_s:
@@ -232,6 +233,7 @@ def _next_ticket(
         continues=answer.started and replica.kind is not ReplicaKind.LINK,
         affinity=call.affinity,
         region=call.region,
+        own=ticket.want.own,
     )
     start_by_s = call.arrived_s + call.deadlines.total_s if accepted else ticket.start_by_s
     return Ticket(call.id, call.priority, want, start_by_s, call.tenant, accepted)

@@ -50,6 +50,10 @@ class Trip:
             self.continuation = Continuation.RESTART
         self.takes(replica, ticket, number)
 
+    def goes_on(self, way: Continuation) -> None:
+        """The attempt that began last goes on with the answer in this way, whatever its replica could do."""
+        self.continuation = way if self.continuation is None else min(self.continuation, way)
+
     def moves(self, asked: str) -> None:
         """Another model answers than `asked`: what broke at that one says nothing about this one."""
         self.asked = asked

@@ -1,5 +1,5 @@
 """Looks after the deadlines of all calls in flight and the waits of all pools, with one coarse timer that runs only while
-there is something to look after."""
+there is something to look after. A call is armed when the timer meets it first: most short ones are over by then."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ class Watch:
         self._clock = clock
         self._pools = pools
         self._wheel: Wheel[Answer] = Wheel(TICK_S)
-        self.open: set[Answer] = set()  # the calls in flight
+        self.open: dict[Answer, None] = {}  # the calls in flight, in the order in which they came
         self._ticking = False
         self._pacer = Pacer()
 
     def add(self, answer: Answer) -> None:
-        limits = answer.call.deadlines
-        first_s = limits.first_token_s if limits.first_token_s < limits.total_s else limits.total_s
-        answer.slot = self._wheel.arm(answer.call.arrived_s + first_s, answer)
-        self.open.add(answer)
+        self.open[answer] = None
         if not self._ticking:
             self._ticking = True
             self._clock.call_later(TICK_S, self._tick)
 
     def remove(self, answer: Answer) -> None:
-        self._wheel.disarm(answer.slot, answer)
-        self.open.discard(answer)
+        if answer.slot:
+            self._wheel.disarm(answer.slot, answer)
+        self.open.pop(answer, None)
 
     def _tick(self) -> None:
         now = self._clock.now()
+        for answer in reversed(self.open):
+            if answer.slot:
+                break  # so are all that came before
+            limits = answer.call.deadlines
+            answer.slot = self._wheel.arm(answer.call.arrived_s + min(limits.first_token_s, limits.total_s), answer)
         for answer in self._wheel.due(now):
             verdict = answer.overdue(now)
             if isinstance(verdict, Expired):

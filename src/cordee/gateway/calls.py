@@ -7,11 +7,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
-from cordee.domain.call import Call, Deadlines, Priority, Work
+from cordee.domain.call import Call, Deadlines, Priority, Task, Work
 from cordee.domain.caller import Caller
 from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
@@ -19,14 +20,16 @@ from cordee.flow.pool import Pool
 from cordee.gateway import near, prepare
 from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
+from cordee.gateway.grammars import GrammarDoor
 from cordee.gateway.kept.call import Kept
 from cordee.gateway.kept.recorder import Recorder
 from cordee.gateway.kept.sink import KeptSink
 from cordee.gateway.manner import Manner, Manners
 from cordee.gateway.metrics import Metrics
 from cordee.gateway.onward import Chains
+from cordee.gateway.openings import Openings, Waiting
 from cordee.gateway.outside.hops import Hops
-from cordee.gateway.replies import no_model, no_worker, refusal
+from cordee.gateway.replies import no_model, no_worker, reads_only, refusal
 from cordee.gateway.roster import Roster
 from cordee.gateway.sinks import TokenSink
 from cordee.gateway.translate import Translation
@@ -38,17 +41,21 @@ from cordee.wire import requests
 from cordee.wire.chat import ChatShape
 from cordee.wire.completion import CompletionShape
 from cordee.wire.errors import Invalid
+from cordee.wire.grammar import Asked
 from cordee.wire.position import Position
 from cordee.wire.requests import ChatRequest, CompletionRequest
 from cordee.wire.shape import Shape
 from cordee.wire.strict import decode, refuse_repeated, refuse_repeated_route
+from cordee.wire.talk import Talk
 
 if TYPE_CHECKING:
     from cordee.gateway.kept.keeping import Keeping
 
 log = logging.getLogger(__name__)
 CHAT_PATH = b"/v1/chat/completions"
+GENERATE = Task.GENERATE.value
 LAST_EVENT_ID = b"last-event-id"  # the client comes back for the rest of an answer
+INTERNAL = "an internal error ended this request; the log of this gateway says more"
 ShapeOf = Callable[[str, str, str], Shape]  # of the id of a call, its model and the model's fingerprint
 
 
@@ -67,8 +74,10 @@ class Calls:
         self._rng = rng
         self._manners = Manners(deadlines, {}, Hops(""))
         self.keeping: Keeping | None = None
+        self.grammars: GrammarDoor | None = None  # who looks at what answers are to be held to
+        self.openings: Openings | None = None  # of models whose vocabularies are read when they are needed
         self.chains: Chains | None = None  # of models that answer in each other's place, where there are any
-        self._ids = map(f"{secrets.token_hex(6)}{{:010x}}".format, count())
+        self._ids = map(f"{secrets.token_hex(6)}%010x".__mod__, count())
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(
@@ -98,7 +107,10 @@ class Calls:
                 request, exchange, caller, body, lambda again: self.chat(again, exchange, caller, shape_of)
             )
         if model is None:
-            self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream), shape_of=shape_of)
+            if self.openings is None or not self.opens(
+                body.model, request, exchange, lambda: self.chat(request, exchange, caller, shape_of)
+            ):  # fmt: skip
+                self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream), shape_of=shape_of)
             return
         try:
             self._own(self._chat(request, exchange, caller, pool, model, body, shape_of))
@@ -117,7 +129,10 @@ class Calls:
         if self.chains is not None:
             self.chains.take(request, exchange, caller, body, lambda again: self.completion(again, exchange, caller))
         if model is None:
-            self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream))
+            if self.openings is None or not self.opens(
+                body.model, request, exchange, lambda: self.completion(request, exchange, caller)
+            ):  # fmt: skip
+                self._forward(request, exchange, caller, pool, tier, stream=bool(body.stream))
             return
         try:
             self._own(self._completion(request, exchange, caller, pool, model, body))
@@ -148,17 +163,25 @@ class Calls:
         context = self._roster.contexts[model.name]
         size = prepare.chat_text_size(body)
         prepare.refuse_oversize(size, context, "messages")
+        asked = prepare.asked(body, model)
+        talk = prepare.talk(body, model, asked)
+        if talk is not None:
+            asked = talk.asked
 
         def build() -> Work:
-            return prepare.chat_work(body, model, context, self._rng)
+            return prepare.chat_work(body, model, context, self._rng, None if asked is None else asked.grammar, talk)
 
         def shape(id: str, created: int, fingerprint: str) -> Shape:
             if shape_of is not None:
-                return shape_of(id, body.model, fingerprint)
-            return ChatShape(f"chatcmpl-{id}", body.model, created, fingerprint, with_usage=with_usage(body))
+                made = shape_of(id, body.model, fingerprint)
+            else:
+                made = ChatShape(f"chatcmpl-{id}", body.model, created, fingerprint, with_usage=with_usage(body))
+            return made if talk is None else talk.shape(made, id)
 
         is_long = size > prepare.ASIDE_CHARS
-        return self._draft(request, exchange, caller, pool, model, body, build, shape, is_long, shape_of is None)
+        return self._draft(
+            request, exchange, caller, pool, model, body, build, shape, is_long, shape_of is None, asked, talk
+        )
 
     def _completion(
         self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model, body: CompletionRequest
@@ -170,9 +193,10 @@ class Calls:
         prepare.refuse_oversize(len(text), context, "prompt")
         if body.echo and not isinstance(text, str):
             raise Invalid("'echo' needs the prompt as text", "echo")
+        asked = prepare.asked(body, model)
 
         def build() -> Work:
-            return prepare.completion_work(body, model, context, self._rng)
+            return prepare.completion_work(body, model, context, self._rng, None if asked is None else asked.grammar)
 
         def shape(id: str, created: int, fingerprint: str) -> Shape:
             echo = text if body.echo and isinstance(text, str) else ""
@@ -181,14 +205,68 @@ class Calls:
             )
 
         is_long = len(text) > prepare.ASIDE_CHARS
-        return self._draft(request, exchange, caller, pool, model, body, build, shape, is_long, True)
+        return self._draft(request, exchange, caller, pool, model, body, build, shape, is_long, True, asked)
+
+    def next_id(self) -> str:
+        return next(self._ids)
+
+    def manner(self, request: Request, caller: Caller) -> Manner:
+        """How a request of an endpoint without service tiers is to be treated. Raises Invalid."""
+        return self._manners.of(request, caller)
+
+    def pass_on(self, request: Request, exchange: Outlet, caller: Caller, pool: Pool) -> None:
+        """A request whose answer does not stream goes to another server as it is. Raises Invalid."""
+        self._forward(request, exchange, caller, pool, None, stream=False)
 
     def _pool(self, name: str) -> tuple[Pool, prepare.Model | None]:
+        pool, model = self.find(name)
+        if model is not None and GENERATE not in model.tasks:
+            raise reads_only(name)
+        return pool, model
+
+    def find(self, name: str) -> tuple[Pool, prepare.Model | None]:
+        """The pool of a model, and what it takes to ask our own workers. Raises Invalid."""
         pool = self._roster.pools.get(name)
         if pool is None:
+            base, adapter = self._roster.split(name)
+            if adapter:
+                pool, model = self.find(base)
+                return pool, None if model is None else replace(model, adapter=adapter)
+            if self.openings is not None and name in self.openings:
+                raise no_worker(name, is_alone=not self.openings.is_awaited)
             raise no_worker(name) if name in self.models else no_model(name)
         # A model of ours that no worker has served yet can only be answered outside: it is forwarded.
         return pool, self.models.get(name) if name in self._roster.contexts else None
+
+    def opens(self, name: str, request: Request, exchange: Outlet, again: Callable[[], None]) -> bool:
+        """True: the model is ours but its vocabulary is still to be read, and the request comes in again when it is."""
+
+        def come_again() -> None:
+            if exchange.is_open:
+                try:
+                    again()
+                except Invalid as fault:
+                    self._refused_late(request, exchange, fault)
+                except Exception:
+                    log.exception("a request to %s met a mistake of ours", request.path)
+                    self._metrics.rejected[500] += 1
+                    exchange.answer(refusal(500, INTERNAL))
+
+        waiting = Waiting(come_again, lambda fault: self._refused_late(request, exchange, fault))
+        base, adapter = self._roster.split(name) if name not in self._roster.pools else (name, "")
+        if self.openings is not None and self.openings.takes(base, waiting):
+            return True
+        if adapter:  # no other server has it
+            raise no_worker(name)
+        return False
+
+    def _refused_late(self, request: Request, exchange: Outlet, fault: Invalid) -> None:
+        """A refusal that came when whoever hears of it had long returned."""
+        onward = request.onward
+        if onward is not None and onward.allowance is not None:
+            self._walks.gives_back(onward)
+        self._metrics.rejected[fault.status] += 1
+        exchange.answer(refusal(fault.status, fault.message, fault.param, fault.code))
 
     def _refuse_stream_options(self, body: ChatRequest | CompletionRequest) -> None:
         if body.stream_options is not None and not body.stream:
@@ -228,7 +306,7 @@ class Calls:
     def _draft(
         self, request: Request, exchange: Outlet, caller: Caller, pool: Pool, model: prepare.Model,
         body: ChatRequest | CompletionRequest, build: Callable[[], Work], shape: Shaping, is_long: bool,
-        is_endpoints_own: bool,
+        is_endpoints_own: bool, asked: Asked | None, talk: Talk | None = None,
     ) -> Draft:  # fmt: skip
         # What is wrong with its headers is said before the prompt is prepared.
         manner = self._manners.of(request, caller, prepare.tier(body.service_tier))
@@ -236,7 +314,7 @@ class Calls:
             prepare.refuse_too_many(body.n, max((r.capacity.sequences for r in pool.seats.replicas), default=body.n))
         return Draft(
             request, exchange, caller, pool, model, body, build, shape, self._clock.now(), manner, is_long=is_long,
-            is_endpoints_own=is_endpoints_own,
+            is_endpoints_own=is_endpoints_own, asked=asked, talk=talk,
         )  # fmt: skip
 
     def launch(
@@ -250,7 +328,8 @@ class Calls:
         call = Call(
             id, draft.model.name, caller.tenant, manner.path, bool(body.stream), draft.arrived_s, manner.priority,
             manner.deadlines, work, request.body if pool.gate is not None else b"", manner.headers, caller.key_id,
-            kept is not None, "" if kept is None else kept.attach, manner.local_only, manner.sensitivity,
+            kept is not None, "" if kept is None else kept.attach,
+            manner.local_only or work.adapter != "" or (draft.talk is not None and draft.talk.has_calls), manner.sensitivity,
             near.of_prompt(work.prompt, prefix_tokens) if prefix_tokens else 0, manner.region, manner.tells_queue,
         )  # fmt: skip
         said = manner.said + said
@@ -287,30 +366,34 @@ class Calls:
             else:
                 keeping.keep(wish, draft, work, next(self._ids))
 
-        if not draft.is_long:
+        if not draft.is_long and (draft.asked is None or self._may_be_asked(draft.asked)):
             go(draft.build())
         else:
             task = asyncio.get_running_loop().create_task(self._aside(draft, go))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _may_be_asked(self, asked: Asked) -> bool:
+        """It is known that answers can be held to this grammar."""
+        return self.grammars is not None and self.grammars.is_known(asked)
+
     async def _aside(self, draft: Draft, go: Callable[[Work], None]) -> None:
-        """A long prompt is tokenised in a thread, so that nobody else's tokens wait for it."""
+        """A long prompt is tokenised in a thread, so that nobody else's tokens wait for it; a grammar is looked at elsewhere."""
         exchange, onward = draft.exchange, draft.request.onward
         try:
-            work = await asyncio.get_running_loop().run_in_executor(None, draft.build)
+            if draft.asked is not None and self.grammars is not None:
+                await self.grammars.admit(draft.asked)
+            loop = asyncio.get_running_loop()
+            work = await loop.run_in_executor(None, draft.build) if draft.is_long else draft.build()
         except Invalid as fault:
             if onward is not None and onward.outgrown(fault):
                 return
-            if onward is not None and onward.allowance is not None:
-                self._walks.gives_back(onward)
-            self._metrics.rejected[fault.status] += 1
-            exchange.answer(refusal(fault.status, fault.message, fault.param, fault.code))
+            self._refused_late(draft.request, exchange, fault)
             return
         except Exception:
             log.exception("a prompt could not be prepared")
             self._metrics.rejected[500] += 1
-            exchange.answer(refusal(500, "an internal error ended this request; the log of this gateway says more"))
+            exchange.answer(refusal(500, INTERNAL))
             return
         if exchange.is_open:
             go(work)

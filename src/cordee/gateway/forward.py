@@ -79,9 +79,12 @@ class ForwardSink:
         self.status = status
         self._parts.clear()  # of an attempt before
         self._size = 0
-        passed = [b"%s: %s\r\n" % header for header in headers if header[0] in PASSED_ON]
-        self._head = b"".join(passed)
-        self._stream = b"text/event-stream" in self._head and (status == 200 or not self.is_told)
+        head = b""
+        for header in headers:
+            if header[0] in PASSED_ON:
+                head += b"%s: %s\r\n" % header
+        self._head = head
+        self._stream = b"text/event-stream" in head and (status == 200 or not self.is_told)
 
     def body(self, data: bytes) -> bool:
         if not self._stream:

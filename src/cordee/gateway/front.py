@@ -15,21 +15,24 @@ from cordee.gateway.paths import MethodError, Paths
 from cordee.gateway.replies import JSON, TEXT, no_model, refusal, refusal_of
 from cordee.gateway.roster import Roster
 from cordee.gateway.sessions import KEY_HEADERS, BrowserSessions
+from cordee.gateway.tasks.paths import TASK_PATHS
 from cordee.gateway.walk import Walks
 from cordee.http.exchange import Answer, Exchange
 from cordee.http.request import Rejection, Request
 from cordee.ports import Directory
 from cordee.wire import models
 from cordee.wire.errors import Invalid
+from cordee.wire.models import Listed
 
 log = logging.getLogger(__name__)
 
 CHAT, COMPLETIONS, MODELS = b"/v1/chat/completions", b"/v1/completions", b"/v1/models"
-CALL_PATHS = frozenset({CHAT, COMPLETIONS})
+CALL_PATHS = frozenset({CHAT, COMPLETIONS, *TASK_PATHS})
 BEARER = b"bearer "
 OTHER_KEY_HEADERS = {b"x-api-key", b"api-key", b"sec-websocket-protocol"}
 KEY_SUBPROTOCOL = b"bearer."  # browsers can send a WebSocket's key in no other header
 KNOWN_MAX = 1024  # keys remembered for at most a second
+PASSED = "passed"  # with a head that is remembered: who sends it, and by which memory of keys that was found
 NO_KEY = (
     "you did not provide an API key: send it in the Authorization header, as 'Authorization: Bearer KEY'; "
     "`cordee keys create NAME` makes one"
@@ -61,12 +64,20 @@ class Front:
     # -- http.server.Handler
 
     def admit(self, request: Request) -> Answer | None:
+        remembered, overload = request.remembered, self.overload
+        refuses = overload is not None and overload.step and overload.refuses
+        if remembered is not None and not refuses:
+            passed = remembered.get(PASSED)
+            if passed is not None and passed[0] is self._known:
+                request.caller = passed[1]
+                return None
         if request.path in self.paths.open:
             return None
         known = self._known.get(request.headers.get(b"authorization", b""))
-        refuses = self.overload is not None and self.overload.refuses
         if known is not None and not refuses and not OTHER_KEY_HEADERS & request.headers.keys():
             request.caller = known
+            if remembered is not None:
+                remembered[PASSED] = self._known, known
             return None
         caller = self._signed_in(request) if self.sessions is not None and b"cookie" in request.headers else None
         if caller is None:
@@ -81,8 +92,7 @@ class Front:
         if INFERENCE not in caller.scopes:
             self._metrics.rejected[403] += 1
             return refusal(403, f"this key lacks the scope {INFERENCE!r}", code=Why.NO_SCOPE.value)
-        overload = self.overload
-        if overload is not None and overload.refuses and request.method == b"POST" and request.path in CALL_PATHS:
+        if overload is not None and refuses and request.method == b"POST" and request.path in CALL_PATHS:
             self._metrics.rejected[503] += 1
             overload.refused += 1
             refused = Refusal(Why.OVERLOADED, "more is asked for than can be answered", RETRY_AFTER_S)
@@ -101,7 +111,7 @@ class Front:
     def forget_keys(self) -> None:
         """Identify everybody anew: called every second and when keys have changed, so that no key stays in memory and a
         revoked one is refused."""
-        self._known.clear()
+        self._known = {}  # another one, so that no head that was let in by this one is let in again
         if self.sessions is not None:
             self.sessions.forget()
 
@@ -153,13 +163,32 @@ class Front:
         exchange.answer(Answer(200, CONTENT_TYPE, self._metrics.page()))
 
     def _models(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
-        exchange.answer(Answer(200, JSON, models.listing(list(self._roster.pools), self._started)))
+        exchange.answer(
+            Answer(200, JSON, models.listing([self._listed(name) for name in self._names()], self._started))
+        )
 
     def _model(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
         name = unquote_to_bytes(request.path[len(MODELS) + 1 :]).decode("utf-8", "replace")
-        if name not in self._roster.pools:
+        if name not in self._roster.pools and not self._roster.split(name)[1]:
             raise no_model(name)
-        exchange.answer(Answer(200, JSON, models.one(name, self._started)))
+        exchange.answer(Answer(200, JSON, models.one(self._listed(name), self._started)))
+
+    def _names(self) -> list[str]:
+        """Of the models, each with its adapters behind it."""
+        adapters = self._roster.adapters
+        return [
+            name
+            for model in self._roster.pools
+            for name in (model, *(f"{model}:{one}" for one in adapters.get(model, ())))
+        ]
+
+    def _listed(self, name: str) -> Listed:
+        summons, base, parent = self._roster.summons, name, ""
+        if name not in self._roster.pools:
+            base = parent = self._roster.split(name)[0]
+        if summons is None:
+            return Listed(name, parent=parent)
+        return Listed(name, summons.standing(base), summons.is_on_demand(base), parent)
 
 
 def presented_key(request: Request) -> bytes | Answer:

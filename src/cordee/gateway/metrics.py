@@ -53,6 +53,7 @@ class _ModelCounts:
         "queue",
         "reasons",
         "retried",
+        "tokens_cached",
         "tokens_in",
         "tokens_out",
         "total",
@@ -61,7 +62,7 @@ class _ModelCounts:
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(End, 0)
         self.reasons: Counter[str] = Counter()
-        self.tokens_in = self.tokens_out = self.continued = self.retried = 0
+        self.tokens_in = self.tokens_out = self.tokens_cached = self.continued = self.retried = 0
         self.first_token, self.total, self.queue = Histogram(), Histogram(), Histogram()
 
 
@@ -85,6 +86,7 @@ class Metrics:
             counts = self._models[outcome.model] = _ModelCounts()
         counts.outcomes[outcome.end] += 1
         counts.tokens_in += outcome.tokens_in
+        counts.tokens_cached += outcome.cached
         counts.tokens_out += outcome.tokens_out
         counts.total.note(outcome.total_s)
         counts.queue.note(outcome.queue_s)
@@ -95,6 +97,11 @@ class Metrics:
             counts.continued += outcome.continued
         if outcome.why is not None:
             counts.reasons[outcome.why.value] += 1
+
+    def ended(self, model: str) -> int:
+        """Calls of a model that have ended here, however they did."""
+        counts = self._models.get(model)
+        return sum(counts.outcomes.values()) if counts is not None else 0
 
     def takeover(self, call_id: str, took_s: float, at_s: float) -> None:
         self.takeovers.note(took_s)
@@ -133,6 +140,9 @@ class Metrics:
             "cordee_call_failures", "Calls not served, by reason.", labels=["model", "reason"]
         )
         tokens = CounterMetricFamily("cordee_tokens", "Tokens through own workers.", labels=["model", "direction"])
+        cached = CounterMetricFamily(
+            "cordee_prompt_tokens_cached", "Prompt tokens that were not computed again.", labels=["model"]
+        )
         again = CounterMetricFamily(
             "cordee_attempts_again", "Attempts beyond the first of a call.", labels=["model", "kind"]
         )
@@ -142,10 +152,11 @@ class Metrics:
             for reason, count in counts.reasons.items():
                 reasons.add_metric([model, reason], count)
             tokens.add_metric([model, "in"], counts.tokens_in)
+            cached.add_metric([model], counts.tokens_cached)
             tokens.add_metric([model, "out"], counts.tokens_out)
             again.add_metric([model, "retry"], counts.retried - counts.continued)
             again.add_metric([model, "continuation"], counts.continued)
-        yield from (calls, reasons, tokens, again)
+        yield from (calls, reasons, tokens, cached, again)
 
     def _attempts(self) -> Iterable[Metric]:
         hedges = CounterMetricFamily("cordee_hedges", "Calls asked of a second replica.", labels=["model", "won"])

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 CONTEXT_CODE = "context_length_exceeded"
 CONTEXT_WORDS = (CONTEXT_CODE.encode(), b"maximum context length")  # as servers say it
 NOTHING = frozenset({b"null", b"[]", b'{"type":"text"}'})
-OWN = Can(continues=False, tools=False, schema=False)  # gateway.prepare refuses them
 Again = Callable[[Request], None]  # the request comes in once more; raises Invalid
 
 
@@ -61,8 +60,10 @@ class Chains:
         said = self._abilities.get(model, Can())
         if model not in self._models:
             return said
-        context = self._roster.contexts.get(model, 0)
-        return Can(OWN.continues, OWN.tools, OWN.schema, min(context, said.context) if said.context else context)
+        own, context = self._models[model], self._roster.contexts.get(model, 0)
+        # No worker of ours goes on with an assistant's turn.
+        context = min(context, said.context) if said.context else context
+        return Can(continues=False, tools=own.template.uses_tools, schema=own.constrains, context=context)
 
 
 class Onward:
@@ -127,9 +128,14 @@ def needs(request: Request, body: ChatRequest | CompletionRequest) -> Needs:
     """What whoever answers must be able to do."""
     tokens = len(request.body) // BYTES_PER_TOKEN
     if not isinstance(body, ChatRequest):
-        return Needs(tokens=tokens)
+        return Needs(schema=_is_shaped(body), tokens=tokens)
     last = body.messages[-1].role if body.messages else ""
-    return Needs(last == "assistant", _is_given(body.tools), _is_given(body.response_format), tokens)
+    return Needs(last == "assistant", _is_given(body.tools), _is_shaped(body), tokens)
+
+
+def _is_shaped(body: ChatRequest | CompletionRequest) -> bool:
+    """The answer has to be something."""
+    return _is_given(body.response_format) or _is_given(body.structured_outputs)
 
 
 def _is_given(value: object) -> bool:

@@ -14,12 +14,17 @@ from typing import Any
 
 from msgspec import UNSET, Raw, UnsetType
 
-from cordee.domain.call import Deadlines, Priority, Sampling, Work
+from cordee.domain.call import Deadlines, Grammar, Priority, Sampling, Task, Work
 from cordee.http.request import Request
 from cordee.ports import Vocabulary
+from cordee.wire import grammar
 from cordee.wire.errors import Invalid
+from cordee.wire.grammar import Asked
 from cordee.wire.requests import ChatRequest, CompletionRequest, Message
+from cordee.wire.talk import Talk
+from cordee.wire.talk import talk as read_talk
 from cordee.wire.template import Template
+from cordee.wire.tool_turns import Turns
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 PIECE_BYTES_MAX = 64  # no vocabulary in use has many longer tokens: more text than this a token cannot fit
@@ -34,26 +39,28 @@ TOTAL = b"x-request-timeout"
 FIRST_TOKEN, BETWEEN_TOKENS = b"x-cordee-first-token-timeout", b"x-cordee-between-tokens-timeout"
 SEEDS = 1 << 63
 UNSUPPORTED = (
-    "tools", "tool_choice", "functions", "function_call", "response_format", "modalities", "audio", "prediction",
+    "functions", "function_call", "modalities", "audio", "prediction",
     "web_search_options",
 )  # fmt: skip
 HARMLESS = {
-    "tools": (b"null", b"[]"),
-    "tool_choice": (b"null", b'"none"', b'"auto"'),
     "functions": (b"null", b"[]"),
     "function_call": (b"null", b'"none"', b'"auto"'),
-    "response_format": (b"null", b'{"type":"text"}'),
     "modalities": (b"null", b'["text"]'),
 }
+OLD_NAMES = {"functions": "tools", "function_call": "tool_choice"}
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the gateway needs to know to speak for a local model."""
+    """What the gateway needs to know to speak for a local model. `constrains`: its workers can be held to a grammar. `tasks`: values
+    of domain.call.Task that they can do. `adapter`: the LoRA adapter that is asked for with it, "" for none."""
 
     name: str
     vocabulary: Vocabulary
     template: Template
+    constrains: bool = True
+    tasks: tuple[str, ...] = (Task.GENERATE.value,)
+    adapter: str = ""
 
 
 def deadlines(request: Request, default: Deadlines) -> Deadlines:
@@ -103,27 +110,57 @@ def tier(name: str | None) -> Priority | None:
     return TIERS[name]
 
 
+def asked(body: ChatRequest | CompletionRequest, model: Model) -> Asked | None:
+    """What the answer has to be; None: any text. Raises Invalid."""
+    if body.response_format is UNSET and body.structured_outputs is UNSET:
+        return None
+    found = grammar.asked(body.response_format, body.structured_outputs)
+    if found is not None and not model.constrains:
+        name = found.param.partition(".")[0]
+        raise Invalid(f"{name!r} is not supported by this model", name, code="unsupported_parameter")
+    return found
+
+
 def chat_text_size(body: ChatRequest) -> int:
-    return sum(len(text_of(message, at)) for at, message in enumerate(body.messages))
+    size = sum(len(text_of(message, at)) for at, message in enumerate(body.messages))
+    return size if body.tools is UNSET else size + len(bytes(body.tools))
 
 
-def chat_work(body: ChatRequest, model: Model, context: int, rng: Random) -> Work:
+def talk(body: ChatRequest, model: Model, answer: Asked | None) -> Talk | None:
+    """How to speak with the model, where its answers are more than text. `answer`: what they are to be. Raises Invalid."""
+    return read_talk(body, model.template, answer, constrains=model.constrains, model=model.name)
+
+
+def chat_work(
+    body: ChatRequest, model: Model, context: int, rng: Random, held_to: Grammar | None = None, talk: Talk | None = None
+) -> Work:  # fmt: skip
     """Raises Invalid."""
     for name in UNSUPPORTED:
         refuse_unsupported(name, getattr(body, name))
     if body.top_logprobs is not None and not body.logprobs:
         raise Invalid("'top_logprobs' needs 'logprobs': true", "top_logprobs")
     messages: list[dict[str, Any]] = []
+    turns: Turns | None = None  # where tools were called
     for at, message in enumerate(body.messages):
         if message.role not in ROLES:
             raise Invalid(f"'messages[{at}].role' is one of {', '.join(sorted(ROLES))}", f"messages[{at}].role")
-        if message.role == "tool" or message.tool_calls:
-            raise Invalid(f"model {model.name!r} does not call tools", f"messages[{at}]")
         role = "system" if message.role == "developer" else message.role
         messages.append({"role": role, "content": text_of(message, at)})
-    prompt = model.template.encode(messages, marker=f"\ufdd0{secrets.token_hex(8)}\ufdd1")
+        if message.role == "tool" or message.tool_calls:
+            if not model.template.uses_tools:
+                raise Invalid(f"model {model.name!r} does not call tools", f"messages[{at}]")
+            turns = turns or Turns(model.template.family.id_chars, as_text=model.template.wants_text)
+            messages[-1] |= turns.fields(message, at)
+        if talk is not None and (thoughts := message.reasoning_content or message.reasoning):
+            messages[-1]["reasoning_content"] = thoughts
+    template, marker = model.template, f"\ufdd0{secrets.token_hex(8)}\ufdd1"
+    if talk is None:
+        prompt = template.encode(messages, marker)
+    else:
+        prompt = template.tokens(talk.put(template.render(messages, marker, talk.tools, talk.options)), marker)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return _work(body, prompt, body.max_completion_tokens or body.max_tokens, logprobs, model, context, rng, "messages")
+    limit = body.max_completion_tokens or body.max_tokens
+    return _work(body, prompt, limit, logprobs, model, context, rng, "messages", held_to)
 
 
 def completion_text(body: CompletionRequest) -> str | array[int]:
@@ -140,7 +177,9 @@ def completion_text(body: CompletionRequest) -> str | array[int]:
     raise Invalid("you must provide 'prompt'", "prompt", code="missing_required_parameter")
 
 
-def completion_work(body: CompletionRequest, model: Model, context: int, rng: Random) -> Work:
+def completion_work(
+    body: CompletionRequest, model: Model, context: int, rng: Random, held_to: Grammar | None = None
+) -> Work:  # fmt: skip
     """Raises Invalid."""
     if body.suffix:
         raise Invalid(f"model {model.name!r} cannot insert before a suffix", "suffix")
@@ -153,7 +192,8 @@ def completion_work(body: CompletionRequest, model: Model, context: int, rng: Ra
         if any(token >= model.vocabulary.size for token in text):
             raise Invalid(f"'prompt' holds a token id beyond the vocabulary of {model.vocabulary.size}", "prompt")
         prompt = text
-    return _work(body, prompt, body.max_tokens or COMPLETION_TOKENS, body.logprobs, model, context, rng, "prompt")
+    limit = body.max_tokens or COMPLETION_TOKENS
+    return _work(body, prompt, limit, body.logprobs, model, context, rng, "prompt", held_to)
 
 
 def stops(body: ChatRequest | CompletionRequest) -> tuple[str, ...]:
@@ -203,12 +243,13 @@ def refuse_unsupported(name: str, value: Raw | UnsetType) -> None:
         return
     raw = bytes(value).replace(b" ", b"")
     if raw and raw != b"null" and raw not in HARMLESS.get(name, ()):
-        raise Invalid(f"{name!r} is not supported by this model", name, code="unsupported_parameter")
+        instead = f"; use {OLD_NAMES[name]!r}" if name in OLD_NAMES else ""
+        raise Invalid(f"{name!r} is not supported by this model{instead}", name, code="unsupported_parameter")
 
 
 def _work(
     body: ChatRequest | CompletionRequest, prompt: array[int], max_tokens: int | None, logprobs: int | None, model: Model,
-    context: int, rng: Random, param: str,
+    context: int, rng: Random, param: str, held_to: Grammar | None,
 ) -> Work:  # fmt: skip
     if not prompt:
         raise Invalid(f"{param!r} is empty", param)
@@ -219,6 +260,8 @@ def _work(
         prompt,
         max_tokens=room if max_tokens is None else min(max_tokens, room),
         n=body.n or 1,
+        adapter=model.adapter,
+        grammar=held_to,
         sampling=Sampling(
             temperature=_or(body.temperature, 1.0),
             top_k=max(0, body.top_k or 0),

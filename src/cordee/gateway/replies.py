@@ -43,9 +43,19 @@ def no_model(name: str) -> Invalid:
     )
 
 
-def no_worker(name: str) -> Invalid:
-    """The model exists here, and none of its workers has come yet: to say 404 would make clients give up."""
-    return Invalid(f"no worker of the model {name!r} has come up yet; ask again", None, Why.NO_REPLICA.value, 503)
+def no_worker(name: str, *, is_alone: bool = False) -> Invalid:
+    """The model exists here, and none of its workers has come yet: to say 404 would make clients give up. `is_alone`: nobody is there
+    who would start one."""
+    what = ", and this gateway runs without a supervisor that could start one" if is_alone else "; ask again"
+    return Invalid(f"no worker of the model {name!r} has come up yet{what}", None, Why.NO_REPLICA.value, 503)
+
+
+def reads_only(name: str) -> Invalid:
+    """The model is one for vectors, or compares texts."""
+    return Invalid(
+        f"the model {name!r} reads texts and writes none; POST /v1/embeddings, /v1/rerank or /v1/score asks it", "model",
+        "unsupported_task",
+    )  # fmt: skip
 
 
 def no_stream() -> Answer:

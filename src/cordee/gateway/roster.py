@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from cordee.domain.replica import Capacity, Continuation, Load, ReplicaKind
+from cordee.domain.call import Task
+from cordee.domain.replica import Capacity, Continuation, EngineFigures, Gpu, Load, ReplicaKind
 from cordee.flow.pool import Pool
 from cordee.flow.ward import Ward
 from cordee.gateway.health.canary import Canary
 from cordee.gateway.health.visit import WorkerLink
+from cordee.gateway.openings import UNREAD
 from cordee.gateway.routes import Routes
+from cordee.gateway.summons import Summons
 from cordee.policy.after import AttemptRules
 from cordee.policy.breaker import Breaker, BreakerRules
 from cordee.policy.hedge import Hedge, HedgeRules
@@ -46,7 +49,12 @@ class Roster:
     def __init__(self, rules: PoolRules, clock: Clock, rng: Random) -> None:
         self.pools: dict[str, Pool] = {}
         self.contexts: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}  # of vocabularies, as workers say them
+        self.adapters: dict[str, tuple[str, ...]] = {}  # LoRA, by the model that they are laid over
+        self.gpus: dict[str, tuple[Gpu, ...]] = {}  # by replica, of those that are there
+        self.figures: dict[str, EngineFigures] = {}  # likewise, of workers
         self.quarantine = Quarantine(rules.quarantine)
+        self.summons: Summons | None = None  # where somebody can load models
         self._rules = rules
         self._clock = clock
         self._rng = rng
@@ -54,6 +62,11 @@ class Roster:
     @property
     def is_ready(self) -> bool:
         return any(pool.is_ready for pool in self.pools.values())
+
+    def split(self, name: str) -> tuple[str, str]:
+        """The model and the adapter that `MODEL:ADAPTER` stands for; (name, "") where there is no such adapter."""
+        base, _, adapter = name.rpartition(":")
+        return (base, adapter) if adapter in self.adapters.get(base, ()) else (name, "")
 
     def pool(self, model: str) -> Pool:
         """The pool of a model, made if it is new."""
@@ -65,6 +78,8 @@ class Roster:
             found = Pool(Seats(model, rules.seats, router), budget, rules.attempts, self._clock, self._rng)
             found.hedge = Hedge(rules.hedge) if rules.hedge.enabled else None
             found.ward = Ward(found, self.quarantine)
+            if self.summons is not None:
+                self.summons.attach(found)
             self.pools[model] = found
         return found
 
@@ -133,11 +148,14 @@ class Card:
     vocabulary: int
     exact: bool
     capacity: Capacity
+    tasks: tuple[str, ...] = (Task.GENERATE.value,)
+    adapters: tuple[str, ...] = ()
+    preempts: bool = False
 
 
 class WorkerSeat:
     """One worker's place in the roster, moved by what its link says. `vocabulary_of`: how large the vocabulary is that this
-    gateway would read the worker's tokens with; None where it has none for the model."""
+    gateway would read the worker's tokens with; UNREAD where it has yet to read it, None where it has none for the model."""
 
     def __init__(
         self,
@@ -160,7 +178,7 @@ class WorkerSeat:
     def is_up(self, card: Card) -> bool:
         """False: this gateway cannot use it."""
         size = self._vocabulary_of(card.model)
-        if size != card.vocabulary:
+        if size not in (card.vocabulary, UNREAD):
             log.error(
                 "worker %s serves model %s with %d tokens, this gateway knows %s: start both with the same --model",
                 card.worker, card.model, card.vocabulary, "none" if size is None else size,
@@ -178,10 +196,14 @@ class WorkerSeat:
             pool.join(replica, self._upstream)
         else:
             replica.reconnected(card.capacity)
+        replica.preempts = card.preempts
         if self._canary is not None:  # first: until it has answered the worker is not used
-            self._canary.joined(replica, card.model, card.vocabulary, self._upstream, self)
+            self._canary.joined(replica, card.model, card.vocabulary, self._upstream, self, Task(card.tasks[0]))
         self._hear(True)
         self._roster.contexts[card.model] = card.context
+        self._roster.sizes[card.model] = card.vocabulary
+        if card.adapters or card.model in self._roster.adapters:
+            self._roster.adapters[card.model] = card.adapters
         log.info("worker %s is up with model %s", card.worker, card.model)
         return True
 
@@ -195,6 +217,14 @@ class WorkerSeat:
             self._canary.load(load)
         if self._pool is not None and self._replica is not None:
             self._pool.reported(self._replica, load)
+
+    def gpus(self, found: tuple[Gpu, ...]) -> None:
+        if self._replica is not None:
+            self._roster.gpus[self._replica.id] = found
+
+    def figures(self, found: EngineFigures) -> None:
+        if self._replica is not None:
+            self._roster.figures[self._replica.id] = found
 
     def suspected(self, silence_s: float) -> None:
         if self._replica is not None:
@@ -216,6 +246,8 @@ class WorkerSeat:
             self._hear(False)
             if self._canary is not None:
                 self._canary.left()
+            self._roster.gpus.pop(self._replica.id, None)
+            self._roster.figures.pop(self._replica.id, None)
             log.warning("worker %s is down: %s", self._replica.id, cause)
 
     def late(self, rows: int) -> None:
@@ -229,6 +261,9 @@ class WorkerSeat:
     def _show(self) -> None:
         replica, ready = self._replica, self._is_heard and self._is_trusted
         if replica is not None and replica.ready != ready:
+            pool = self._pool
+            if ready and pool is not None and pool.summons is not None and not pool.has_local:
+                pool.seats.anew(pool.clock.now())
             replica.ready = ready
-            if ready and self._pool is not None:
-                self._pool.settle()
+            if ready and pool is not None:
+                pool.settle()

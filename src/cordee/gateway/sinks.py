@@ -17,7 +17,6 @@ from cordee.gateway.replies import JSON
 from cordee.http.exchange import Answer as HttpAnswer
 from cordee.http.exchange import Outlet
 from cordee.wire.shape import Choice, Shape, Usage, error_event
-from cordee.wire.text import Text
 
 GATHERED_CHARS_MAX = (
     16 * 1024
@@ -30,8 +29,27 @@ class TokenSink:
     """Answers from our own workers. `pieces` gives the bytes of a token."""
 
     __slots__ = (
-        "_begun", "_box", "_ended", "_exchange", "_headers", "_held", "_held_bytes", "_is_holding", "_pieces", "_shape", "_stream",
-        "_cached", "_tokens_in", "_unclosed", "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
+        "_begun",
+        "_box",
+        "_cached",
+        "_ended",
+        "_exchange",
+        "_headers",
+        "_held",
+        "_held_bytes",
+        "_is_holding",
+        "_pieces",
+        "_shape",
+        "_stream",
+        "_tokens_in",
+        "_unclosed",
+        "_waiting",
+        "_whys",
+        "_with_usage",
+        "counts",
+        "is_told",
+        "logprobs",
+        "texts",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +73,7 @@ class TokenSink:
         self._held: list[bytes] = []  # events, where there are logprobs
         self._held_bytes = 0
         self._is_holding = False
-        self.texts = [Text(pieces, stops) for _ in range(n)]
+        self.texts = shape.texts(pieces, stops, n)
         self.logprobs: list[list[dict[str, Any]]] | None = [[] for _ in range(n)] if with_logprobs else None
         self.counts = [0] * n
 
@@ -104,6 +122,7 @@ class TokenSink:
         self._close(choice)
 
     def text(self, choice: int, text: str, why: Finish) -> None:
+        self._shape.verbatim()
         if self._waiting is not None:
             self._waiting[choice] += text
             if self._stream:
@@ -220,7 +239,9 @@ class TokenSink:
         if self.logprobs is not None:
             entries, self.logprobs[choice] = self.logprobs[choice], []
         if text or entries:
-            self._write(self._shape.delta(choice, text, entries))
+            event = self._shape.delta(choice, text, entries)
+            if event:
+                self._write(event)
 
     def _begin(self) -> None:
         self._begun = True

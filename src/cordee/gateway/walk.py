@@ -27,6 +27,7 @@ from cordee.gateway.metrics import Metrics
 from cordee.gateway.onward import Onward
 from cordee.gateway.replies import failure, refusal_of
 from cordee.gateway.sinks import TokenSink
+from cordee.gateway.tasks.sink import TaskSink
 from cordee.http.exchange import Outlet
 from cordee.policy.after import Stop
 from cordee.policy.budget import Calendar
@@ -59,7 +60,7 @@ class Walks:
         self.desk = Desk(clock)
 
     def begin(
-        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink, box: Mailbox[Fact], exchange: Outlet, caller: Caller,
+        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], exchange: Outlet, caller: Caller,
         kept: Kept | None = None, onward: Onward | None = None,
     ) -> None:  # fmt: skip
         """`kept`: the call outlives this gateway, and this is told how it goes. `onward`: where it goes if this model cannot
@@ -101,7 +102,7 @@ class Walks:
             self.allow.settle(self._clock.now(), onward.allowance, ended)
 
     def _arrive(
-        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink, box: Mailbox[Fact], onward: Onward
+        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], onward: Onward
     ) -> None:  # fmt: skip
         """A call that another model could not answer: it may spend already, and its time runs since it came first."""
         assert onward.allowance is not None
@@ -111,7 +112,7 @@ class Walks:
         self._start(call, pool, sink, box, onward.exchange, onward.allowance, onward.trip, None, onward)
 
     def _start(
-        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink, box: Mailbox[Fact], exchange: Outlet,
+        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], exchange: Outlet,
         allowance: Allowance, trip: Trip, kept: Kept | None, onward: Onward | None,
     ) -> None:  # fmt: skip
         if pool.desk is None:
@@ -127,7 +128,7 @@ class Walks:
         box.run(self._walk(call, answer, pool, sink, allowance, trip, kept, onward))
 
     def _moves(
-        self, answer: Answer, sink: TokenSink | ForwardSink, result: Result, allowance: Allowance, trip: Trip, onward: Onward
+        self, answer: Answer, sink: TokenSink | ForwardSink | TaskSink, result: Result, allowance: Allowance, trip: Trip, onward: Onward
     ) -> bool:  # fmt: skip
         """Whether another model answers. Only while nothing has left for the client."""
         if answer.started:
@@ -152,7 +153,7 @@ class Walks:
                 answer.box.post(CLOSING)
 
     async def _walk(
-        self, call: Call, answer: Answer, pool: Pool, sink: TokenSink | ForwardSink, allowance: Allowance, trip: Trip,
+        self, call: Call, answer: Answer, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, allowance: Allowance, trip: Trip,
         kept: Kept | None, onward: Onward | None,
     ) -> None:  # fmt: skip
         if kept is not None:

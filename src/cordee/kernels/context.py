@@ -2,12 +2,14 @@
 
 Exact mode: the cache is kept per sequence (not unified) and K and V have different types, because only then does the
 attention of a token not depend on what else is in the batch.
+
+A decode can be stopped from another thread. llama.cpp asks a callback after each operation whether it should, and that must cost
+nothing and never wait for the interpreter, so the callback is the C library's own `strlen`, and the question a string: empty, go on.
 """
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,24 +18,16 @@ from numpy.typing import NDArray
 from cordee.kernels.layout import FLASH_ATTENTION_ON, GGML_TYPE_BF16, GGML_TYPE_F16, Batch
 from cordee.kernels.library import KernelsError
 from cordee.kernels.llama import Model
+from cordee.kernels.settings import ContextSettings
 
-CONTEXT_PAD = 256  # llama.cpp rounds the cache of a sequence up to this
+__all__ = ["Context", "ContextSettings", "Logits", "State"]
+
 ADDRESS_BYTES = 8
 SEQ_ID_BYTES = 4
+ABORT_BYTES = 2  # a string of one character, or of none
 
 Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSettings:
-    """`context` is tokens per slot; `batch` the most rows of one decode, `ubatch` of one pass through the layers."""
-
-    slots: int
-    context: int
-    batch: int
-    ubatch: int
-    threads: int
-    exact: bool
+State = NDArray[np.uint8]
 
 
 class Context:
@@ -43,14 +37,17 @@ class Context:
         self.model = model
         self.calls = model.calls
         params: Any = self.calls.llama_context_default_params()
-        params.n_ctx = settings.slots * (-(-settings.context // CONTEXT_PAD) * CONTEXT_PAD)
+        params.n_ctx = settings.sequences * settings.padded_context
         params.n_batch, params.n_ubatch = settings.batch, settings.ubatch
-        params.n_seq_max = settings.slots
+        params.n_seq_max = settings.sequences
         params.n_threads = params.n_threads_batch = settings.threads
         params.kv_unified = False
         params.flash_attn_type = FLASH_ATTENTION_ON
         params.type_k = GGML_TYPE_F16
         params.type_v = GGML_TYPE_BF16 if settings.exact else GGML_TYPE_F16
+        self._abort = ctypes.create_string_buffer(ABORT_BYTES)
+        params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+        params.abort_callback_data = ctypes.addressof(self._abort)
         self.pointer = self.calls.llama_init_from_model(model.pointer, params)
         if not self.pointer:
             raise KernelsError(
@@ -77,11 +74,25 @@ class Context:
             self.wanted.ctypes.data,
         )
 
+    def run_once(self) -> None:
+        """One token through all layers, and forgotten again: what is only made or mapped at the first step is there then. Raises
+        KernelsError where not even that can be computed."""
+        self.tokens[0] = self.positions[0] = self.slots[0] = 0
+        self.wanted[0] = 1
+        code = self.decode(1)
+        if code or not self.cut(0, 0):
+            raise KernelsError(f"the model cannot be run (code {code}): {self.model.library.complaints()}")
+
     def decode(self, rows: int) -> int:
         """Run the first `rows` rows of the arrays. 0 is success; see `llama_decode` for the rest. Releases the GIL."""
         self._batch.n_tokens = rows
+        self._abort[0] = b"\0"
         code: int = self.calls.llama_decode(self.pointer, self._batch)
         return code
+
+    def abort(self) -> None:
+        """Stop the decode that runs now, if any: it returns a code other than 0. May be called from any thread."""
+        self._abort[0] = b"!"
 
     def logits(self, rows: int) -> Logits:
         """The logits of the last decode, one line per wanted row, in batch order. Valid, and writable, until the next."""
@@ -98,6 +109,25 @@ class Context:
         """Keep the first `length` tokens of a slot; False where this kind of model cannot."""
         done: bool = self.calls.llama_memory_seq_rm(self.memory, slot, length if length else -1, -1)
         return done
+
+    def save(self, slot: int) -> State | None:
+        """What the slot holds, to be restored in any slot of this context; None where it cannot be had."""
+        size = self.calls.llama_state_seq_get_size(self.pointer, slot)
+        state: State = np.empty(size, np.uint8)
+        done = self.calls.llama_state_seq_get_data(self.pointer, state.ctypes.data, size, slot)
+        return state if size and done == size else None
+
+    def restore(self, slot: int, state: State) -> bool:
+        """Put a saved state into a slot, whatever it held before. False: the slot is empty now."""
+        done = self.calls.llama_state_seq_set_data(self.pointer, state.ctypes.data, state.size, slot)
+        if done == state.size:
+            return True
+        self.cut(slot, 0)
+        return False
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next decode on."""
+        self.calls.llama_set_n_threads(self.pointer, threads, threads)
 
     def close(self) -> None:
         """Free it, before its model. Idempotent."""

@@ -12,6 +12,7 @@ from typing import Any
 
 GGML_TYPE_F16 = 1
 GGML_TYPE_BF16 = 30
+FLASH_ATTENTION_OFF = 0
 FLASH_ATTENTION_ON = 1
 LOG_LEVELS_KEPT = (3, 4)  # ggml_log_level: 2 info, 3 warning, 4 error, 5 continues a line
 TOKEN_ATTR_UNKNOWN = 1
@@ -126,6 +127,10 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_model_get_vocab": (Pointer, (Pointer,)),
     "llama_model_chat_template": (c.c_char_p, (Pointer, c.c_char_p)),
     "llama_model_n_ctx_train": (c.c_int32, (Pointer,)),
+    "llama_model_n_embd": (c.c_int32, (Pointer,)),
+    "llama_pooling_type": (c.c_int, (Pointer,)),
+    "llama_get_embeddings_seq": (Pointer, (Pointer, c.c_int32)),
+    "llama_memory_clear": (None, (Pointer, c.c_bool)),
     "llama_init_from_model": (Pointer, (Pointer, ContextParams)),
     "llama_free": (None, (Pointer,)),
     "llama_vocab_n_tokens": (c.c_int32, (Pointer,)),
@@ -135,11 +140,20 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_vocab_bos": (c.c_int32, (Pointer,)),
     "llama_vocab_eos": (c.c_int32, (Pointer,)),
     "llama_vocab_get_add_bos": (c.c_bool, (Pointer,)),
+    "llama_vocab_get_add_eos": (c.c_bool, (Pointer,)),
+    "llama_vocab_get_add_sep": (c.c_bool, (Pointer,)),
+    "llama_vocab_sep": (c.c_int32, (Pointer,)),
     "llama_tokenize": (c.c_int32, (Pointer, c.c_char_p, c.c_int32, Pointer, c.c_int32, c.c_bool, c.c_bool)),
     "llama_token_to_piece": (c.c_int32, (Pointer, c.c_int32, Pointer, c.c_int32, c.c_int32, c.c_bool)),
     "llama_get_memory": (Pointer, (Pointer,)),
     "llama_memory_seq_rm": (c.c_bool, (Pointer, c.c_int32, c.c_int32, c.c_int32)),
     "llama_memory_seq_cp": (None, (Pointer, c.c_int32, c.c_int32, c.c_int32, c.c_int32)),
+    "llama_state_seq_get_size": (c.c_size_t, (Pointer, c.c_int32)),
+    "llama_state_seq_get_data": (c.c_size_t, (Pointer, Pointer, c.c_size_t, c.c_int32)),
+    "llama_state_seq_set_data": (c.c_size_t, (Pointer, Pointer, c.c_size_t, c.c_int32)),
+    "llama_set_n_threads": (None, (Pointer, c.c_int32, c.c_int32)),
+    "llama_adapter_lora_init": (Pointer, (Pointer, c.c_char_p)),
+    "llama_set_adapters_lora": (c.c_int32, (Pointer, Pointer, c.c_size_t, Pointer)),
     "llama_decode": (c.c_int32, (Pointer, Batch)),
     "llama_get_logits": (Pointer, (Pointer,)),
 }

@@ -67,11 +67,21 @@ class Model:
         template: bytes | None = self.calls.llama_model_chat_template(self.pointer, None)
         return (template or b"").decode(errors="replace")
 
-    def tokenize(self, text: bytes, *, special: bool) -> array[int]:
-        """Token ids of UTF-8 text, none added in front. Raises KernelsError if llama.cpp cannot tokenise it."""
+    def separators(self) -> tuple[array[int], array[int], array[int]]:
+        """What stands before, between and behind two texts that the model is to compare, as llama.cpp's own server puts it."""
+        start = array("I", [self.start_token()] if self.wants_start() and self.start_token() >= 0 else [])
+        separator = self.calls.llama_vocab_sep(self.vocab)
+        end = self.end_token() if self.end_token() >= 0 else separator
+        ends = array("I", [end] if self.calls.llama_vocab_get_add_eos(self.vocab) and end >= 0 else [])
+        wants_separator = self.calls.llama_vocab_get_add_sep(self.vocab) and separator >= 0
+        return start, ends + array("I", [separator] if wants_separator else []), ends
+
+    def tokenize(self, text: bytes, *, special: bool, whole: bool = False) -> array[int]:
+        """Token ids of UTF-8 text; with `whole` in between those that the model has at the beginning and the end of a text. Raises
+        KernelsError if llama.cpp cannot tokenise it."""
         room = len(text) + SPARE_TOKENS
         buffer = (ctypes.c_int32 * room)()
-        count = self.calls.llama_tokenize(self.vocab, text, len(text), buffer, room, False, special)
+        count = self.calls.llama_tokenize(self.vocab, text, len(text), buffer, room, whole, special)
         if count < 0:
             raise KernelsError(f"{len(text)} bytes of text did not fit {room} tokens: llama.cpp asked for {-count}")
         return array("I", buffer[:count])

@@ -18,6 +18,8 @@ and are dropped. Tokens of all attempts of one decode step travel in one Step fr
 | ATTACH | gateway | `handle:u32` + MessagePack `Attach`: send the kept answer of a call from its beginning, and go on |
 | DETACH | gateway | `handle:u32`: this listener goes, a kept answer goes on; the same as CANCEL where nothing is kept |
 | CACHED | worker | rows `handle:u32 tokens:u32`: so much of the prompt need not be computed; comes before the first token |
+| FIGURES | worker | MessagePack `domain.replica.EngineFigures`; now and then, where they have changed |
+| GPUS | worker | MessagePack list of `domain.replica.Gpu`; after HELLO and now and then, where it has any |
 | RESULT | worker | `handle:u32 choice:u32` + 32-bit floats: what was computed for an item of a task; its end comes in a later STEP |
 
 A load is `running:u32 waiting:u32 tokens:u32 seen:u32 steps:u32 cpu:u8 memory:u8 gpu:u8` and a byte of nothing.
@@ -33,13 +35,15 @@ from struct import Struct as Layout
 
 import msgspec
 
-from cordee.domain.replica import Load
+from cordee.domain.replica import EngineFigures, Gpu, Load
 
 PROTOCOL = 3
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # a prompt of a few million tokens; beyond it the peer is not one of ours
 
-HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN, ATTACH, DETACH, CACHED, RESULT = range(1, 14)
-KINDS = frozenset(range(1, 14))
+HELLO, SUBMIT, CANCEL, ACK, REFUSE, STEP, LOGPROBS, BEAT, DRAIN, ATTACH, DETACH, CACHED, RESULT, GPUS, FIGURES = range(
+    1, 16
+)
+KINDS = frozenset(range(1, 16))
 
 _HEAD = Layout("<IB")
 _HANDLE = Layout("<I")
@@ -56,7 +60,8 @@ class FrameError(Exception):
 
 class WorkerHello(msgspec.Struct, frozen=True):
     """A worker introduces itself. `capacity_*`: see domain.replica.Capacity; the rest is its ModelCard. `tasks` are those of
-    domain.call.Task that it can do, `adapters` the names of the LoRA adapters it has loaded."""
+    domain.call.Task that it can do, `adapters` the names of the LoRA adapters it has loaded, `preempts` whether it
+    lets calls of a lower class make room."""
 
     protocol: int
     worker: str
@@ -71,6 +76,7 @@ class WorkerHello(msgspec.Struct, frozen=True):
     beat_s: float
     tasks: list[str] = []
     adapters: list[str] = []
+    preempts: bool = False
 
 
 class GatewayHello(msgspec.Struct, frozen=True):
@@ -145,6 +151,8 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _attach = msgspec.msgpack.Decoder(Attach)
 _refuse = msgspec.msgpack.Decoder(Refuse)
 _logprobs = msgspec.msgpack.Decoder(list[LogprobRow])
+_gpus = msgspec.msgpack.Decoder(tuple[Gpu, ...])
+_figures = msgspec.msgpack.Decoder(EngineFigures)
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -205,6 +213,14 @@ def result(handle: int, choice: int, data: bytes) -> bytes:
     return frame(RESULT, _PAIR.pack(handle, choice) + data)
 
 
+def figures(found: EngineFigures) -> bytes:
+    return frame(FIGURES, _encoder.encode(found))
+
+
+def gpus(found: Sequence[Gpu]) -> bytes:
+    return frame(GPUS, _encoder.encode(found))
+
+
 def _packed(load: Load) -> bytes:
     return _LOAD.pack(load.running, load.waiting, load.tokens, load.seen, load.steps, load.cpu, load.memory, load.gpu)
 
@@ -260,6 +276,14 @@ def read_refuse(payload: memoryview | bytes) -> Refuse:
 
 def read_logprobs(payload: memoryview | bytes) -> list[LogprobRow]:
     return _logprobs.decode(payload)
+
+
+def read_figures(payload: memoryview | bytes) -> EngineFigures:
+    return _figures.decode(payload)
+
+
+def read_gpus(payload: memoryview | bytes) -> tuple[Gpu, ...]:
+    return _gpus.decode(payload)
 
 
 class Splitter:

@@ -10,6 +10,7 @@ one there is. With disagreement and no third voice the one that came first keeps
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import Enum
 
@@ -41,6 +42,14 @@ class CanaryRules:
     interval_s: float = 15.0
     timeout_s: float = 2.0
     dead_s: float = 20.0
+
+
+def words_of(vector: bytes) -> Said:
+    """What 32-bit floats say: first the place of the largest one, which is the same for whoever computes them a little otherwise,
+    then the first ones to the last bit."""
+    values = array("f", vector)
+    largest = max(range(len(values)), key=lambda at: abs(values[at]), default=0)
+    return (largest, *array("I", vector)[: TOKENS - 1])
 
 
 class Finding(Enum):

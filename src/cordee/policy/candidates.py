@@ -54,7 +54,9 @@ class Candidates:
     def able(self, want: Want) -> list[Replica]:
         """All that can take it, of a group that is small enough to be looked through."""
         able = [replica for replica in self.open if fits(replica, want)]
-        return able + [replica for replica in self.full if fits(replica, want)] if self.full and want.anyway else able
+        if self.full and (want.anyway or want.presses):
+            able += [replica for replica in self.full if fits(replica, want)]
+        return able
 
     def draw(self, rng: Random, want: Want) -> Replica | None:
         """One at random that can take it."""
@@ -68,7 +70,8 @@ class Candidates:
                 return replica
             if replica.used >= replica.limit and not want.anyway:
                 self.set_aside(replica)
-        return self._look(rng, standing, want) or (self._look(rng, self.full, want) if want.anyway else None)
+        found = self._look(rng, standing, want)
+        return self._look(rng, self.full, want) if found is None and (want.anyway or want.presses) else found
 
     def _look(self, rng: Random, standing: list[Replica], want: Want) -> Replica | None:
         count = len(standing)

@@ -22,7 +22,7 @@ class Pace:
         self.firsts = self.tokens = self.ends = 0
 
     def noted(self, now: float, first_s: float, token_s: float) -> None:
-        """Negative: not known."""
+        """How fast an attempt went: seconds to its first token and from token to token; negative where that is not known."""
         self.noted_s = now
         if first_s >= 0:
             self.firsts += 1

@@ -44,6 +44,8 @@ def fingerprint(call: Call) -> bytes:
     digest = hashlib.blake2b(call.model.encode(), digest_size=DIGEST_BYTES)
     if call.work is not None:
         digest.update(call.work.prompt.tobytes())
+        for item in call.work.items:
+            digest.update(item.tokens.tobytes())
     else:
         digest.update(call.path.encode())
         digest.update(call.body)

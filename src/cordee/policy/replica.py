@@ -24,10 +24,11 @@ LAST_RESORT = 0.1  # the weight of one that looks broken while too many others d
 
 @record
 class Size:
-    """What a call will occupy."""
+    """What a call will occupy. `yields`: so many of its sequences make room for a call of a higher class where a replica can do that."""
 
     sequences: int
     tokens: int
+    yields: int = 0
 
 
 @record
@@ -37,7 +38,8 @@ class Want:
     `size` must fit unless `anyway` (a call that was accepted goes on wherever it can). `avoid`: rather not this one; `never`:
     not these; `prefer`: this one if it can be asked at all, it has the answer so far. `fingerprint`: only equals of it;
     `continues`: only one that can go on from text that has left. `affinity`: calls of one value share the beginning of their
-    prompts (0: unknown). `region`: where the caller is.
+    prompts (0: unknown). `region`: where the caller is. `own`: only a worker of ours can do what is asked.
+    `presses`: calls of a lower class may make room for it.
     """
 
     size: Size
@@ -49,6 +51,8 @@ class Want:
     continues: bool = False
     affinity: int = 0
     region: str = ""
+    own: bool = False
+    presses: bool = False
 
 
 class Replica:
@@ -65,8 +69,8 @@ class Replica:
 
     __slots__ = (
         "_ready", "_unseen", "at", "breaker", "capacity", "continues", "crowd", "exact", "fingerprint", "group", "health", "id",
-        "is_ejected", "is_full", "is_last", "is_new", "kind", "limit", "mine", "pace", "ramp", "region", "rests_until_s",
-        "room", "sent", "share", "surge", "tokens", "used", "verdict", "watcher", "weight",
+        "is_ejected", "is_full", "is_last", "is_new", "kind", "limit", "mine", "pace", "preempts", "ramp", "region", "rests_until_s",
+        "room", "sent", "share", "surge", "tokens", "used", "verdict", "watcher", "weight", "yielding",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +93,8 @@ class Replica:
         self.used = 0
         self.tokens = 0
         self.sent = 0
+        self.preempts = False  # it lets calls of a lower class make room for those of a higher one
+        self.yielding = 0  # sequences of this gateway there that would
         self.crowd = 1
         self.surge = 0
         self.pace = Pace()
@@ -122,6 +128,8 @@ class Replica:
         self.mine += size.sequences
         self.used += size.sequences
         self.tokens += size.tokens
+        if size.yields and self.preempts:
+            self.yielding += size.yields
         if self.kind is ReplicaKind.LINK:
             self.sent += 1
             self._unseen.append(size)
@@ -131,6 +139,8 @@ class Replica:
     def left(self, size: Size) -> None:
         """It gives the seat back. A replica that reports will say soon what that means; until then it counts as free."""
         self.mine -= size.sequences
+        if self.yielding and size.yields:
+            self.yielding = max(0, self.yielding - size.yields)
         self.used = used if (used := self.used - size.sequences) > 0 else 0
         self.tokens = tokens if (tokens := self.tokens - size.tokens) > 0 else 0
         if self.crowd > 1:
@@ -139,12 +149,15 @@ class Replica:
             self._look_again()
 
     def reported(self, load: Load) -> None:
-        """The replica's own word: it covers the first `load.seen` calls of this connection."""
+        """The replica's own word: it covers the first `load.seen` calls of this connection. One that is no worker of ours does not
+        count them, so what this gateway has there is what it has at least."""
         unseen = self._unseen
         while unseen and self.sent - len(unseen) < load.seen:
             unseen.popleft()
         self.used = load.running + load.waiting
         self.tokens = load.tokens
+        if self.kind is not ReplicaKind.LINK and self.used < self.mine:
+            self.used = self.mine
         for size in unseen:
             self.used += size.sequences
             self.tokens += size.tokens
@@ -157,7 +170,7 @@ class Replica:
         """A new connection counts from zero. It is the proof of a process that answers: what the breaker knew is over."""
         self.sent = 0
         self._unseen.clear()
-        self.used = self.tokens = self.surge = 0
+        self.used = self.tokens = self.surge = self.yielding = 0
         self.is_new = True
         self.is_ejected = False
         self.verdict = 1.0
@@ -198,10 +211,6 @@ class Replica:
         """It ended by a fault of the replica."""
         self.breaker.failed(now, noise, number, call=call, tenant=tenant, ran=ran)
         self.pace.failed(now)
-
-    def noted(self, now: float, first_s: float, token_s: float) -> None:
-        """How fast an attempt went: seconds to its first token and from token to token; negative where that is not known."""
-        self.pace.noted(now, first_s, token_s)
 
     @property
     def score(self) -> float:

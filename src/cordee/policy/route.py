@@ -37,17 +37,19 @@ AT_ONCE = float("-inf")
 
 
 class Router:
-    """The replicas of one pool. `replicas` is its roll: who joins is appended to it, who leaves goes through `leave`."""
+    """The replicas of one pool. `replicas` is its roll: who joins is appended to it, who leaves goes through `leave`.
+    `prefix_tokens`: how much of the beginning of a prompt the strategy wants to know; 0: nothing."""
 
     __slots__ = (
         "_by_id", "_due_s", "_excluded", "_groups", "_health", "_order", "_picker", "_present", "_probes", "_read", "_rules",
-        "_shut", "_told", "_turned", "_wakings", "replicas",
+        "_shut", "_told", "_turned", "_wakings", "prefix_tokens", "replicas",
     )  # fmt: skip
 
     def __init__(self, rules: RouteRules | None = None, outliers: OutlierRules | None = None) -> None:
         self._rules = rules or RouteRules()
         self.replicas: list[Replica] = []
         self._picker = picker(self._rules)
+        self.prefix_tokens = _prefix_tokens(self._rules)
         self._groups: dict[str, Candidates] = {EVERYONE: Candidates()}
         self._health = Health(self._rules, outliers or OutlierRules())
         self._read = 0  # how long the roll was when it was read last
@@ -85,26 +87,18 @@ class Router:
         self.replicas.remove(replica)
         self._read_roll()
 
-    @property
-    def prefix_tokens(self) -> int:
-        """How much of the beginning of a prompt the strategy wants to know; 0: nothing."""
-        return self._rules.affinity_tokens if self._rules.strategy is Strategy.PREFIX_AFFINITY else 0
-
     def follow(self, rules: RouteRules, outliers: OutlierRules) -> None:
         """By these from now on; another strategy starts without knowing what the one before knew."""
         self._rules = rules
         self._health.follow(rules, outliers)
         self._picker = picker(rules)
+        self.prefix_tokens = _prefix_tokens(rules)
         self._groups = {EVERYONE: Candidates()}
         for replica in self._by_id.values():
             self._crowd(replica)
             replica.group, replica.is_full = None, False
             self._picker.joined(replica)
             self._mark(replica)
-
-    def half_open(self, now: float) -> list[Replica]:
-        """Those that a synthetic call should go to now: their breaker is open, its pause is over, and nothing is out yet."""
-        return [replica for replica in self._shut if replica.breaker.wants_probe(now)]
 
     def is_shut(self, replica: Replica) -> bool:
         """It is left out, by its breaker or as an outlier."""
@@ -253,6 +247,10 @@ class Router:
             self._groups[name].add(replica)
         elif not may_be_asked and replica.group is not None:
             replica.group.remove(replica)
+
+
+def _prefix_tokens(rules: RouteRules) -> int:
+    return rules.affinity_tokens if rules.strategy is Strategy.PREFIX_AFFINITY else 0
 
 
 def picker(rules: RouteRules) -> Picker:

@@ -16,7 +16,7 @@ leaves some for the others (dynamic thresholds, Choudhury and Hahne, 1998), and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cordee.domain.call import Priority
@@ -124,12 +124,28 @@ class Seats:
         """The call has gone. Idempotent."""
         if not self._line.discard(ticket):
             self._accepted.pop(ticket, None)
+        if not self._line.waiting:
+            self._demand.rest()
+
+    def went_out(self, ticket: Ticket) -> None:
+        """The call has found a seat elsewhere, at once or after a wait: what it asked for was given. To be called once for each
+        `ask`, even one that was refused a place in the queue."""
+        if not ticket.accepted:
+            self._demand.given += 1
+        self.withdraw(ticket)
 
     def departed(self, now: float, tokens: int) -> None:
         """A seat of so many tokens was given back while others wait."""
         if self.waiting:
             self._drain.note(now, tokens)
             self._demand.given += 1
+
+    def anew(self, now: float) -> None:
+        """There was nobody to answer, or there is now: how fast seats came back before says nothing of what comes."""
+        self._drain = Drain()
+        self._demand.rest()
+        if self.waiting:
+            self._drain.begins(now)
 
     def settled(self, ticket: Ticket, tokens_in: int, tokens_out: int) -> None:
         """A call whose tenant was charged for its turn (`ticket.charged`) has ended, and this is what it was."""
@@ -218,7 +234,10 @@ class Seats:
         return ""
 
     def _pick(self, now: float, rng: Random, ticket: Ticket) -> Seated | None:
-        found = self.router.ask(now, rng, ticket.want, alone=self.rules.gateways <= 1)
+        alone = self.rules.gateways <= 1
+        found = self.router.ask(now, rng, ticket.want, alone=alone)
+        if found is None and ticket.priority is Priority.INTERACTIVE:  # a full replica may let others make room for it
+            found = self.router.ask(now, rng, replace(ticket.want, presses=True), alone=alone)
         if found is None:
             return None
         found.began(ticket.want.size)  # at once, before the next in line is decided on

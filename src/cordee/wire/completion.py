@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.wire.shape import DONE, Choice, Pieces, Usage, encode, finish_reason, placed_event, usage
+from cordee.wire.shape import DONE, Choice, Pieces, TextShape, Usage, encode, finish_reason, placed_event, usage
 
 
-class CompletionShape:
+class CompletionShape(TextShape):
     """The bytes of one completion; see wire.shape.Shape."""
 
     done = DONE

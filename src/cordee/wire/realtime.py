@@ -14,7 +14,8 @@ from msgspec.json import Decoder
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.wire.chat import logprob_entry
 from cordee.wire.errors import Invalid, retry_after_in
-from cordee.wire.shape import Choice, Pieces, Usage, encode, finish_reason, usage
+from cordee.wire.said import Said, SaidChoice
+from cordee.wire.shape import Choice, Pieces, TextShape, Usage, encode, finish_reason, usage
 from cordee.wire.strict import decode, look_closely
 
 ID_CHARS_MAX, STREAM_CHARS_MAX, POSITION_CHARS_MAX = 128, 256, 2048
@@ -83,8 +84,8 @@ def streaming(request: Raw) -> bytes:
     return _LEADING + (b"," + raw.lstrip()[1:] if fields else b"}")
 
 
-class RealtimeShape:
-    """The bytes of one call's answer; see wire.shape.Shape. `id` is the client's name of the call."""
+class RealtimeShape(TextShape):
+    """The bytes of one call's answer; see wire.shape.Shape and wire.said.SpeakingShape. `id` is the client's name of the call."""
 
     done = b""
 
@@ -104,6 +105,21 @@ class RealtimeShape:
     def close(self, choice: int, why: Finish) -> bytes:
         self._reasons[choice] = reason = finish_reason(why)
         return b'%s%d,"text":"","finish_reason":"%s"}' % (self._delta, choice, reason.encode())
+
+    def said(self, choice: int, said: Said, logprobs: list[dict[str, Any]] | None) -> bytes:
+        entries = {} if logprobs is None else {"logprobs": logprobs}
+        return b"%s%d,%s" % (self._delta, choice, encode(_fields(said) | entries)[1:])
+
+    def said_last(self, choice: int, said: Said, why: Finish, reason: str) -> bytes:
+        self._reasons[choice] = reason
+        return b"%s%d,%s" % (self._delta, choice, encode(_fields(said) | {"finish_reason": reason})[1:])
+
+    def said_whole(self, choices: list[SaidChoice], used: Usage) -> bytes:
+        said = []
+        for one in choices:
+            calls = {"tool_calls": [call.fields for call in one.said.calls]} if one.said.calls else {}
+            said.append({"choice": one.index, **_text(one.said), **calls, "finish_reason": one.reason})
+        return self._completed(said, used)
 
     def usage(self, used: Usage) -> bytes:
         choices: list[dict[str, Any]] = [
@@ -126,6 +142,14 @@ class RealtimeShape:
 
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
         return logprob_entry(pieces, token, logprobs)
+
+
+def _text(said: Said) -> dict[str, Any]:
+    return {"text": said.content, **({"reasoning": said.reasoning} if said.reasoning else {})}
+
+
+def _fields(said: Said) -> dict[str, Any]:
+    return {**_text(said), **({"tool_calls": [call.delta for call in said.calls]} if said.calls else {})}
 
 
 def created(id: str, stream: str, *, resumable: bool) -> bytes:

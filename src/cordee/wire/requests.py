@@ -39,6 +39,8 @@ class Message(Struct, frozen=True):
     name: Label | None = None
     tool_calls: list[Any] | None = None
     tool_call_id: Label | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     refusal: str | None = None
 
 
@@ -61,6 +63,9 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     ignore_eos: bool | None = None
+    # what the answer has to be: looked at by wire.grammar
+    response_format: Raw | UnsetType = UNSET
+    structured_outputs: Raw | UnsetType = UNSET
     # accepted, without effect on the answer
     user: Label | None = None
     metadata: Raw | UnsetType = UNSET
@@ -77,19 +82,20 @@ class ChatRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
-    # would change the answer: refused by our own workers, forwarded to servers that may know them
+    # looked at by wire.tools and wire.talk
     tools: Raw | UnsetType = UNSET
     tool_choice: Raw | UnsetType = UNSET
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Label | None = None
+    chat_template_kwargs: Raw | UnsetType = UNSET
+    # would change the answer: refused by our own workers, forwarded to servers that may know them
     functions: Raw | UnsetType = UNSET
     function_call: Raw | UnsetType = UNSET
-    response_format: Raw | UnsetType = UNSET
     modalities: Raw | UnsetType = UNSET
     audio: Raw | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
     web_search_options: Raw | UnsetType = UNSET
-    # hints
-    parallel_tool_calls: bool | None = None
-    reasoning_effort: Label | None = None
+    # a hint
     verbosity: Label | None = None
 
 

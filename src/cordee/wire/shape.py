@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cordee.domain.chunk import Finish, TokenLogprobs
+from cordee.wire.text import Text
 
 Pieces = Callable[[int], bytes]
 encode = msgspec.json.Encoder().encode
@@ -44,11 +45,25 @@ class Shape(Protocol):
 
     done: bytes
 
+    def texts(self, pieces: Pieces, stops: tuple[str, ...], n: int) -> list[Text]:
+        """What makes text of the tokens of `n` choices."""
+        ...
+
+    def skip(self, choice: int, text: str) -> None:
+        """The client has this text already: `delta` goes on behind it."""
+        ...
+
+    def verbatim(self) -> None:
+        """What comes is the text of another server, which has told its reasoning apart already."""
+        ...
+
     def open(self, choice: int) -> bytes:
         """What comes before the first token of a choice; may be empty."""
         ...
 
-    def delta(self, choice: int, text: str, logprobs: list[dict[str, Any]] | None) -> bytes: ...
+    def delta(self, choice: int, text: str, logprobs: list[dict[str, Any]] | None) -> bytes:
+        """May be empty, where what the text means is not clear yet."""
+        ...
 
     def close(self, choice: int, why: Finish) -> bytes: ...
 
@@ -63,6 +78,17 @@ class Shape(Protocol):
     def position(self, pieces: Pieces, token: int, logprobs: TokenLogprobs, offset: int) -> dict[str, Any]:
         """The entry of one token; `offset` is where its text begins."""
         ...
+
+
+class TextShape:
+    """What all shapes have in common that show the text as it is."""
+
+    def texts(self, pieces: Pieces, stops: tuple[str, ...], n: int) -> list[Text]:
+        return [Text(pieces, stops) for _ in range(n)]
+
+    def skip(self, choice: int, text: str) -> None: ...
+
+    def verbatim(self) -> None: ...
 
 
 def finish_reason(why: Finish) -> str:

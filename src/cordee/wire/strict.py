@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTA
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACED_KEY = re.compile(rb'"[ \t\r\n]+:')
+_route_keys = re.compile(rb'"(?:model|stream)"').findall
 _BACKSLASH = b"\\"
 _ESCAPED_ASCII = b"\\u00"
 _ENGINE_INTERNALS = frozenset(
@@ -31,7 +33,7 @@ _ENGINE_INTERNALS = frozenset(
             "n_predict",
             "samplers",
         ),
-        *("lora", "lora_request", "chat_template", "chat_template_kwargs", "mm_processor_kwargs", "kv_transfer_params"),
+        *("lora", "lora_request", "chat_template", "mm_processor_kwargs", "kv_transfer_params"),
         *("api_base", "base_url", "api_key", "mirostat", "prompt_token_ids", "image_url"),
     )
 )
@@ -51,6 +53,16 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Invalid(f"the body is not valid JSON: {str(error)[:200]}") from None
 
 
+def decode_part(read: Callable[[bytes | msgspec.Raw], T], raw: bytes | msgspec.Raw, param: str) -> T:
+    """The value of a parameter as its type; `read` is a decoder's method. Raises Invalid."""
+    try:
+        return read(raw)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"invalid value for {param!r}: {str(error)[:200]}", param, code="invalid_value") from None
+
+
 def refuse_repeated(body: bytes, keys_below: int) -> None:
     """Refuse a key that stands twice in one object: the last of two wins here, and the first one elsewhere. `keys_below`: how
     many keys the decoded value has, as far as it can tell, in the objects inside it. Raises Invalid."""
@@ -65,7 +77,8 @@ def refuse_repeated(body: bytes, keys_below: int) -> None:
 def refuse_repeated_route(body: bytes) -> None:
     """The same, where only what decides the route is worth its time: a body that is passed on is read again by whoever gets
     it. Raises Invalid."""
-    if body.count(b'"model"') > 1 or body.count(b'"stream"') > 1 or (_BACKSLASH in body and _ESCAPED_ASCII in body):
+    found = _route_keys(body)
+    if len(found) > len(set(found)) or (_BACKSLASH in body and _ESCAPED_ASCII in body):
         look_closely(body)
 
 
@@ -99,11 +112,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _invalid(text: str) -> Invalid:
-    """msgspec's message in the words of the API."""
+def _invalid(text: str, base: str = "") -> Invalid:
+    """msgspec's message in the words of the API; `base` is the parameter that it is about, where that is not the body."""
     found = _PATH.match(text)
     what, path = (found["what"], found["path"]) if found else (text, "")
-    param = path.removeprefix("key ").removeprefix("in ").lstrip("$").lstrip(".").removesuffix("[...]")
+    param = path.removeprefix("key ").removeprefix("in ").lstrip("$").removesuffix("[...]")
+    param = base + param if base else param.lstrip(".")
     unknown, missing = _UNKNOWN.match(what), _MISSING.match(what)
     if unknown:
         name = unknown["name"][:64]

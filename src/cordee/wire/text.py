@@ -60,3 +60,11 @@ class Text:
             if any(stop.startswith(tail) for stop in self._stops):
                 return size
         return 0
+
+
+def possible_start(text: str, mark: str) -> int:
+    """How many characters at the end of `text` might be the beginning of `mark`."""
+    for size in range(min(len(mark) - 1, len(text)), 0, -1):
+        if mark.startswith(text[len(text) - size :]):
+            return size
+    return 0

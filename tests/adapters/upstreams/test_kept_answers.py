@@ -16,7 +16,7 @@ import pytest
 from cordee.adapters.upstreams.link import Link, LinkRules
 from cordee.domain.call import Call, Sampling, Work
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.domain.replica import UNKNOWN, Load
+from cordee.domain.replica import UNKNOWN, Continuation, EngineFigures, Gpu, Load
 from cordee.link.frames import WorkerHello
 from cordee.policy.oracle import token_at
 
@@ -41,6 +41,8 @@ class Listener:
     def load(self, load: Load) -> None:
         self.last = load
 
+    def figures(self, found: EngineFigures) -> None: ...
+
     def suspected(self, silence_s: float) -> None: ...
 
     def recovered(self) -> None: ...
@@ -50,6 +52,8 @@ class Listener:
     def down(self, cause: str) -> None:
         self.is_up = False
         self.downs += 1
+
+    def gpus(self, found: tuple[Gpu, ...]) -> None: ...
 
     def late(self, rows: int) -> None:
         self.late_rows += rows
@@ -84,6 +88,8 @@ class Hearer:
         self.breaks.append(("busy", False, False))
 
     def text(self, choice: int, text: str, why: Finish = Finish.NONE) -> None: ...
+
+    def continued(self, way: Continuation) -> None: ...
 
     def cached(self, tokens: int) -> None: ...
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
-from cordee.domain.call import Call
+from cordee.domain.call import Call, Task
 from cordee.domain.chunk import Finish
 from cordee.domain.replica import Capacity, Load, ReplicaKind
 from cordee.gateway.health.canary import Canary
@@ -249,3 +250,18 @@ def test_what_two_workers_of_a_model_agree_on_is_told():
     third.link.lies = True
     third.pass_s(1)
     assert third.trusted == [False]
+
+
+def test_a_worker_that_makes_vectors_is_asked_for_one_and_held_to_it():
+    """What it said first counts: a worker alone is taken at its word."""
+    bench = Bench(model="reader")
+    bench.canary.joined(bench.replica, "reader", 1 << 16, bench.link, bench, Task.EMBED)
+    right, wrong = struct.pack("<2f", 1.0, 0.0), struct.pack("<2f", 0.0, 1.0)
+    for vector, trusted in ((right, True), (wrong, True), (wrong, False)):  # one wrong answer is asked about again
+        call, receiver = bench.link.asked[-1], bench.link.held[-1]
+        assert call.work is not None
+        assert (call.work.task, len(call.work.items), len(call.work.prompt)) == (Task.EMBED, 1, 0)
+        receiver.result(0, vector)
+        receiver.finish(0, 0, Finish.STOP)
+        assert bench.trusted[-1] is trusted
+        bench.pass_s(1.2 * RULES.interval_s if vector is right else 1.0, answering=False)

@@ -117,6 +117,20 @@ def test_when_it_becomes_full_those_who_wait_leave_the_least_sensitive_first():
     assert house.pool.seats.waiting == 1
 
 
+def test_those_who_found_a_seat_outside_are_no_reason_to_refuse_those_who_come_back():
+    house = House(calls_max=100)
+    house.full()
+    assert house.where("seated") == "w"
+    for number in range(40):  # two seconds of calls that leave at once: nobody waits here
+        assert house.where(str(number)) == "cloud/0"
+        house.clock.time += 0.05
+    house.outside.lanes[0].replica.ready = False
+    assert house.where("first back") == "Queued"
+    house.clock.time += 0.9
+    house.pool.seats.departed(house.clock.now(), 11)
+    assert house.where("second back") == "Queued", "it would wait for two seconds, but it is only the second one"
+
+
 def test_with_nobody_in_the_house_calls_leave_whatever_the_signals_say():
     house = House()
     house.worker.ready = False

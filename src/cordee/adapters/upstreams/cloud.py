@@ -70,7 +70,10 @@ class Cloud:
                         self._account.settle(call.id, 0, 0)
                         return ENDED
                     name = self.rules.models[call.model]
-                    path, body = continuing(path, body, journal, Continuation.TEXT, self.rules.provider.dialect, name)
+                    way, path, body = continuing(
+                        path, body, journal, Continuation.TEXT, self.rules.provider.dialect, name
+                    )
+                    receiver.continued(way)
                     inner = Continuing(receiver, journal, is_chat=path == CHAT)
                 else:
                     inner = Passing(receiver, stream=call.stream)

@@ -13,8 +13,10 @@ from msgspec import Raw
 
 from cordee.adapters.upstreams.dialect import COMPLETIONS, MAX_TOKENS, ImpossibleError, encode, fields_of
 from cordee.adapters.upstreams.providers import Provider
-from cordee.domain.call import Call
+from cordee.domain.call import Call, Syntax
 
+OURS_ONLY = frozenset({Syntax.REGEX, Syntax.LARK})  # providers take schemas and no other grammars
+OUTPUTS = b'"structured_outputs"'  # which no provider knows, and an answer without it would be another one
 TEMPLATE_TOKENS = 64  # that a provider's chat template may add to what was sent
 
 
@@ -34,7 +36,9 @@ def may_take(call: Call, rules: Rules) -> bool:
         return False
     work = call.work
     if work is None:
-        return True
+        return OUTPUTS not in call.body
+    if work.grammar is not None and (work.grammar.syntax in OURS_ONLY or OUTPUTS in call.body):
+        return False
     sampling = work.sampling
     return call.path != COMPLETIONS and not (  # ids and log probabilities are those of our own vocabulary
         sampling.logprobs is not None or sampling.logit_bias or sampling.ignore_eos or sampling.min_tokens

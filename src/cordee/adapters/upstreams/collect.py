@@ -6,14 +6,25 @@ import asyncio
 from collections.abc import Sequence
 
 from cordee.adapters.upstreams.endpoint import Endpoint
+from cordee.http.client import Exchange
 
 BYTES_MAX = 4 * 1024 * 1024
+OWN = "canary"  # the id of a request that is nobody's call
 
 
 async def get(endpoint: Endpoint, path: str) -> tuple[int, bytes]:
     """Status and body. Raises OSError when there is no answer."""
     collect = _Collect(asyncio.get_running_loop().create_future())
-    exchange = endpoint.get(path, collect)
+    return await _answered(collect, endpoint.get(path, collect))
+
+
+async def post(endpoint: Endpoint, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    """Likewise. `timeout_s`: how long the answer is of use, which the server is told; to stop waiting is the caller's part."""
+    collect = _Collect(asyncio.get_running_loop().create_future())
+    return await _answered(collect, endpoint.post(path, body, OWN, (), timeout_s, collect))
+
+
+async def _answered(collect: _Collect, exchange: Exchange) -> tuple[int, bytes]:
     try:
         return await collect.future
     finally:

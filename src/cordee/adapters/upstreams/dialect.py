@@ -47,7 +47,8 @@ _MARKS: dict[Dialect, tuple[dict[str, object], dict[str, object]]] = {
     Dialect.UNKNOWN: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
     Dialect.VLLM: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
     Dialect.SGLANG: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
-    Dialect.LLAMA_CPP: ({}, {}),  # a last message of the assistant is gone on with as it is
+    # It goes on with a last message of the assistant unasked, but then, since 2026, says that message again first.
+    Dialect.LLAMA_CPP: ({}, {"continue_final_message": True, "add_generation_prompt": False}),
     Dialect.PARTIAL: ({"partial": True}, {}),
 }
 
@@ -73,23 +74,24 @@ def with_ids(body: bytes) -> bytes:
 
 def continuing(
     path: str, body: bytes, journal: Journal, able: Continuation, dialect: Dialect, model: str | None
-) -> tuple[str, bytes]:
-    """Path and body of the request that goes on. `model`: its name at the server, None for the same. Raises ImpossibleError."""
+) -> tuple[Continuation, str, bytes]:
+    """How the answer goes on, path and body of the request for it. `model`: its name at the server, None for the same. Raises
+    ImpossibleError."""
     fields = fields_of(body)
     _refuse(fields, journal)
     if model is not None:
         fields["model"] = Raw(encode(model))
     if not journal.text:
-        return path, encode(fields)  # only its envelope has left: it begins anew, in the old envelope
+        return Continuation.RESTART, path, encode(fields)  # only its envelope has left, which stays
     left = _left(fields, journal)
-    if able >= Continuation.TOKENS and journal.has_ids and _only_samples(fields):
-        return COMPLETIONS, _from_tokens(fields, journal, left)
+    if able >= Continuation.TOKENS and journal.has_ids and journal.is_whole and _only_samples(fields):
+        return Continuation.TOKENS, COMPLETIONS, _from_tokens(fields, journal, left)
     build: Callable[[dict[str, Raw], Journal, Dialect], None] = _chat if path == CHAT else _completion
     build(fields, journal, dialect)
     for name in MAX_TOKENS:
         if name in fields and left is not None:
             fields[name] = Raw(encode(left))
-    return path, encode(fields)
+    return Continuation.TEXT, path, encode(fields)
 
 
 def _refuse(fields: dict[str, Raw], journal: Journal) -> None:

@@ -21,7 +21,8 @@ ANSWER_S_MAX = 4.0
 # Paths that only one kind has, and a field that its answer holds.
 SIGNS = (
     ("/props", "default_generation_settings", Dialect.LLAMA_CPP),
-    ("/get_server_info", "model_path", Dialect.SGLANG),
+    ("/server_info", "model_path", Dialect.SGLANG),
+    ("/get_server_info", "model_path", Dialect.SGLANG),  # releases before 0.5.6
     ("/version", "version", Dialect.VLLM),
 )
 

@@ -9,10 +9,12 @@ import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from cordee.http.client import CONNECT_S, ConnectionPool, Exchange, Receiver
+from cordee.http.client import Exchange, Receiver
+from cordee.http.pool import CONNECT_S, ConnectionPool
 
 HOPS = b"x-cordee-hops"  # how many gateways a request has passed
 VIA = b"x-cordee-via"  # the installations it has passed, the last one at the end
+NO_START = (-1, b"")
 
 
 class Endpoint:
@@ -39,7 +41,8 @@ class Endpoint:
         if key:
             self._head += b"authorization: Bearer %s\r\n" % key.encode()
         self._first_hop = b"%s: 1\r\n%s: %s\r\n" % (HOPS, VIA, installation.encode()) if installation else b""
-        self._starts: dict[str, bytes] = {}  # the beginning of a request, by its path: there are as many as endpoints
+        # The beginning of a request and how long it says its answer is of use, by its path: there are as many as endpoints.
+        self._starts: dict[str, tuple[int, bytes]] = {}
         self._connections = ConnectionPool(parts.hostname, port, tls, connect_s)
 
     def post(
@@ -51,16 +54,14 @@ class Endpoint:
         if headers:
             lines = b"".join([b"%s: %s\r\n" % header for header in headers])
             extra = lines if HOPS in lines else lines + extra
-        start = self._starts.get(path)
-        if start is None:
-            start = self._starts[path] = b"POST %s%s HTTP/1.1\r\n%sx-request-id: " % (
-                self._base,
-                path.encode(),
-                self._head,
-            )
-        request = b"%s%s\r\nx-request-timeout: %.3f\r\n%scontent-length: %d\r\n\r\n%s" % (
-            start, id.encode(), timeout_s, extra, len(body), body
-        )  # fmt: skip
+        timeout_ms, start = self._starts.get(path, NO_START)
+        if timeout_ms != int(timeout_s * 1000):  # most calls have as long as the one before
+            timeout_ms = int(timeout_s * 1000)
+            start = b"POST %s%s HTTP/1.1\r\n%sx-request-timeout: %.3f\r\nx-request-id: " % (
+                self._base, path.encode(), self._head, timeout_ms / 1000
+            )  # fmt: skip
+            self._starts[path] = timeout_ms, start
+        request = b"%s%s\r\n%scontent-length: %d\r\n\r\n%s" % (start, id.encode(), extra, len(body), body)
         return self._connections.send(request, receiver)
 
     def get(self, path: str, receiver: Receiver) -> Exchange:

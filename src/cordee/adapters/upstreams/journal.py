@@ -15,6 +15,8 @@ from cordee.adapters.upstreams.events import Event, Lines, decode
 class Journal:
     """`first`: the envelope of the stream. `text` of the one choice; `ids` its tokens where the server said them (those after
     the last text are left out: their text is still to come), `prompt_ids` the prompt's. `events` with text: about as many tokens.
+    `is_whole`: the last of `ids` ends a character. Of several that came in one event the last may be the beginning of one that was held
+    back, and a server that is given such a prompt answers with what its tokenizer makes of half a character.
     """
 
     first: Event = field(default_factory=Event)
@@ -26,6 +28,7 @@ class Journal:
     is_finished: bool = False
     is_only_text: bool = True
     has_all_ids: bool = True
+    is_whole: bool = False
 
     @property
     def emitted(self) -> int:
@@ -58,5 +61,6 @@ def read(sent: Sequence[bytes]) -> Journal:
                 journal.events += 1
                 journal.has_all_ids = journal.has_all_ids and choice.token_ids is not None
                 journal.ids += late
+                journal.is_whole = len(choice.token_ids or ()) == 1
                 late = []
     return journal

@@ -22,7 +22,7 @@ import msgspec
 from cordee.adapters.upstreams.link_submit import submit_of
 from cordee.domain.call import Call
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.domain.replica import Load
+from cordee.domain.replica import EngineFigures, Gpu, Load
 from cordee.link import frames
 from cordee.policy.suspicion import Suspicion
 from cordee.ports import Receiver
@@ -54,6 +54,14 @@ class LinkListener(Protocol):
         ...
 
     def load(self, load: Load) -> None: ...
+
+    def gpus(self, found: tuple[Gpu, ...]) -> None:
+        """How its accelerators are."""
+        ...
+
+    def figures(self, found: EngineFigures) -> None:
+        """What its engine has counted."""
+        ...
 
     def suspected(self, silence_s: float) -> None:
         """It is taken for frozen: no new attempts until `recovered`."""
@@ -285,6 +293,10 @@ class Link:
             self._refused(frames.read_handle(payload), frames.read_refuse(payload))
         elif kind == frames.HELLO:
             self._hello(protocol, frames.read_worker_hello(payload))
+        elif kind == frames.GPUS:
+            self._listener.gpus(frames.read_gpus(payload))
+        elif kind == frames.FIGURES:
+            self._listener.figures(frames.read_figures(payload))
         elif kind == frames.DRAIN:
             self._is_draining = True
             self._listener.draining()

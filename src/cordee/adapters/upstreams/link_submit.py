@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from cordee.domain.call import Call, Work
 from cordee.link import frames
 
-
 NO_ITEMS: list[tuple[bytes, int]] = []
 
 

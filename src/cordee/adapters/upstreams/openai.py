@@ -72,12 +72,13 @@ class Server:
                 receiver.body(DONE)
                 receiver.complete()
                 return ENDED
-            path, body = dialects.continuing(
+            way, path, body = dialects.continuing(
                 call.path, call.body, journal, self.continues, self.dialect, self.models.get(call.model)
             )
         except (Broken, ImpossibleError) as impossible:
             receiver.broken(f"the answer broke off and cannot go on: {impossible}", ran=False, fault=True)
             return ENDED
+        receiver.continued(way)
         answer = Continuing(receiver, journal, is_chat=call.path == CHAT)
         return self.endpoint.post(path, body, call.id, call.headers, remaining_s, answer)
 

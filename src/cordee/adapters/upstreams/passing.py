@@ -105,15 +105,16 @@ class Passing:
 
     def complete(self) -> None:
         verdict = self._verdict
+        if verdict is PASSED and not self._is_stream:
+            self._end_whole()
+            return
         match verdict:
             case Busy():
                 self._receiver.busy(verdict.retry_after_s)
             case Fault():
                 self._receiver.broken(verdict.cause, ran=verdict.ran)
-            case Passed() if self._is_stream:
-                self._end_stream()
             case Passed():
-                self._end_whole()
+                self._end_stream()
             case _:
                 assert_never(verdict)
 

@@ -63,11 +63,18 @@ class Fallback(Section, frozen=True):
     on: tuple[Literal["failure", "overload", "context"], ...] = ("failure", "overload", "context")
 
 
+Mark = Annotated[str, Meta(min_length=1, max_length=64)]
+Reasoning = Literal["auto", "off"] | Annotated[tuple[Mark, ...], Meta(min_length=2, max_length=2)]
+
+
 class ModelSettings(Section, frozen=True):
-    """What one model can do, and who answers in its place."""
+    """What one model can do, how it is spoken to, and who answers in its place."""
 
     fallbacks: Annotated[tuple[Fallback, ...], Meta(max_length=16)] = ()
     continues: bool = True  # an assistant turn that has begun
     tools: bool = True
     schema: bool = True  # answers of a given JSON schema
     context: Annotated[int, Meta(ge=0, le=100_000_000)] = 0  # tokens; 0: as much as it says itself, or unknown
+    # Of models of our own workers only: see docs/tools.md.
+    chat_template: Annotated[str, Meta(max_length=4096)] = ""  # a file of Jinja; "": the model's own
+    reasoning: Reasoning = "auto"  # auto: between the marks that its template has; or between these two

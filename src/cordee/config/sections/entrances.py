@@ -54,8 +54,8 @@ class Gateway(Section, frozen=True):
     body_timeout_s: Positive = 30.0  # and for its body
     idle_timeout_s: Positive = 120.0  # of a connection without a request
     write_buffer_bytes_max: Annotated[int, Meta(ge=4096, le=1 << 26)] = (
-        16 * 1024
-    )  # per connection; as much again may be gathered
+        4 * 1024
+    )  # per connection, beside what the kernel takes; text that is gathered is bounded apart
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 19_000
     connections_per_address_max: Some = (
         0  # of one client address; 0: no limit, as behind the edge, which is every client there

@@ -10,9 +10,10 @@ from cordee.config.sections.base import Count, Positive, Section
 
 
 class Worker(Section, frozen=True):
-    """How many workers there are."""
+    """How many workers there are of the first model, and what all workers may do. See docs/models.md."""
 
     per_server: Count = 1
+    confined: bool = True  # without the right to start programs, to write files, to connect anywhere
 
 
 class Engine(Section, frozen=True):
@@ -24,8 +25,25 @@ class Engine(Section, frozen=True):
     ubatch: Annotated[int, Meta(ge=16, le=4096)] = 128  # rows the kernels work on at once
     batch: Annotated[int, Meta(ge=32, le=16384)] = 2048  # prompt tokens per step while nobody decodes
     prefill_tokens_max: Annotated[int, Meta(ge=16, le=16384)] = 256  # prompt tokens per step while others decode
+    prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 4  # of them run in every step, however long that takes
+    stretch_max: Annotated[float, Meta(ge=0, le=1000)] = (
+        1.75  # a step with prompt tokens takes so many times as long as one without; 0: no such bound
+    )
+    prefill_s_max: Annotated[float, Meta(ge=0, le=3600)] = (
+        0.25  # a step of nothing but prompt tokens takes so long; 0: no bound
+    )
+    step_s_max: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0  # a step that takes longer is stopped and undone
+    ageing_s: Positive = 20.0  # of waiting, then a call moves up one class
+    spare: Annotated[int, Meta(ge=0, le=256)] = 2  # further slots, for what was computed of calls that do not run
+    parkings_max: Annotated[int, Meta(ge=0, le=100)] = 3  # how often a call makes room for others; 0: never
+    parked_bytes_max: Annotated[int, Meta(ge=0)] = 256 * 1024 * 1024  # saved of those that have made room
+    prefix_cache: bool = True  # what was computed of a prompt is used for others that begin alike
+    prefix_isolation: Literal["none", "tenant"] = "none"  # tenant: only for others of the same tenant
     waiting_max: Annotated[int, Meta(ge=0, le=100_000)] = 256  # sequences a worker holds beyond its slots
     exact: bool = True  # an answer that goes on elsewhere is the same, token for token
+    weights: Literal["file", "q8_0"] = (
+        "file"  # file: as they are; q8_0: written anew once where the kernels are slow with the file's, into the cache
+    )
     library: str = ""  # directory of libllama; "" takes the fetched one, else llama-cpp-python's
 
 
@@ -64,4 +82,7 @@ class Supervisor(Section, frozen=True):
     backoff_s_max: Positive = 10.0
     deaths_max: Count = 8  # within `window_s`; then the process is given up, loudly
     window_s: Positive = 60.0  # in which deaths are counted
+    silent_s: Annotated[float, Meta(ge=0, le=86_400)] = (
+        30.0  # a gateway or worker that was ready and says nothing for so long is killed and started again; 0: never
+    )
     stop_s: Positive = 35.0  # from SIGTERM to SIGKILL

@@ -7,6 +7,7 @@ is taken out of rotation by its seat, and is asked on until it can.
 
 from __future__ import annotations
 
+from cordee.domain.call import Task
 from cordee.domain.replica import Load
 from cordee.gateway.health.visit import Examiner, Seat, Visit, WorkerLink
 from cordee.policy.route import Replica
@@ -19,14 +20,16 @@ class Canary:
         self._examiner = examiner
         self._visit: Visit | None = None
 
-    def joined(self, replica: Replica, model: str, vocabulary: int, link: WorkerLink, seat: Seat) -> None:
-        """A worker's link is up: it is asked at once, and until it has answered it is not used."""
+    def joined(
+        self, replica: Replica, model: str, vocabulary: int, link: WorkerLink, seat: Seat, task: Task = Task.GENERATE
+    ) -> None:
+        """A worker's link is up: it is asked at once, and until it has answered it is not used. `task`: what it can do."""
         self.left()
         if not self._examiner.rules.interval_s:
             seat.trust(True)
             return
         seat.trust(False)
-        self._visit = Visit(self._examiner, replica, model, vocabulary, link, seat)
+        self._visit = Visit(self._examiner, replica, model, vocabulary, link, seat, task)
         self._visit.look()
 
     def left(self) -> None:

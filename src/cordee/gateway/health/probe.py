@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cordee.domain.chunk import Finish, TokenLogprobs
-from cordee.policy.canary import Asked, Said
+from cordee.domain.replica import Continuation
+from cordee.policy.canary import Asked, Said, words_of
 from cordee.policy.route import Size
 from cordee.ports import Running
 
@@ -73,9 +74,12 @@ class Probe:
 
     def usage(self, tokens_in: int, tokens_out: int) -> None: ...
 
+    def continued(self, way: Continuation) -> None: ...
+
     def cached(self, tokens: int) -> None: ...
 
-    def result(self, choice: int, data: bytes) -> None: ...
+    def result(self, choice: int, data: bytes) -> None:
+        self._said = list(words_of(data))
 
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from cordee.domain.call import Call, Priority, Sampling, Work
+from cordee.domain.call import Call, Item, Priority, Sampling, Task, Work
 from cordee.domain.replica import Load
 from cordee.gateway.health.probe import Probe
 from cordee.policy.canary import RETRY_S, TOKENS, Asked, CanaryRules, Finding, Known, Said, Stall, Trust, question
@@ -104,8 +104,9 @@ class Visit:
     """One worker from its joining to its leaving."""
 
     def __init__(
-        self, examiner: Examiner, replica: Replica, model: str, vocabulary: int, link: WorkerLink, seat: Seat
-    ) -> None:
+        self, examiner: Examiner, replica: Replica, model: str, vocabulary: int, link: WorkerLink, seat: Seat,
+        task: Task = Task.GENERATE,
+    ) -> None:  # fmt: skip
         self.replica = replica
         self.reported: Load | None = None
         self._examiner = examiner
@@ -113,6 +114,7 @@ class Visit:
         self._vocabulary = vocabulary
         self._link = link
         self._seat = seat
+        self._task = task
         self._trust = Trust()
         self._stall = Stall()
         self._stalled_s = 0.0
@@ -190,8 +192,7 @@ class Visit:
     def _ask(self, now: float) -> None:
         replica = self.replica
         asked = question(self._model, self._vocabulary, self._examiner.seed())
-        sampling = Sampling(temperature=0.0, seed=asked.seed, ignore_eos=True)
-        work = Work(array("I", asked.prompt), TOKENS, 1, sampling)
+        work = _work(asked, self._task)
         call = Call(
             f"canary-{self._examiner.seed():012x}", self._model, "", "", False, now, Priority.INTERACTIVE, work=work
         )
@@ -239,3 +240,11 @@ class Visit:
         self._last = finding
         if trust.holds is not held:
             self._seat.trust(trust.holds)
+
+
+def _work(asked: Asked, task: Task) -> Work:
+    """A question as what this kind of worker can do: to go on with it, or to read it."""
+    prompt = array("I", asked.prompt)
+    if task is Task.GENERATE:
+        return Work(prompt, TOKENS, 1, Sampling(temperature=0.0, seed=asked.seed, ignore_eos=True))
+    return Work(array("I"), 0, 1, task=task, items=(Item(prompt, start=1),))

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 from cordee.domain.call import Work
+from cordee.domain.caller import Caller
 from cordee.domain.kept import Conflict, Found, Fresh, Full, KeptCall, Same
-from cordee.gateway.calls import Calls, Forwarding, fingerprint_of
+from cordee.flow.pool import Pool
+from cordee.gateway.calls import Calls, fingerprint_of
 from cordee.gateway.draft import Draft
 from cordee.gateway.kept.call import Kept, Source
 from cordee.gateway.kept.idempotency import (
@@ -63,6 +65,26 @@ class KeepingRules:
     request_bytes_max: int = 1024 * 1024
 
 
+class Repeatable(Protocol):
+    """A request that may be sent, as one call or another."""
+
+    request: Request
+    exchange: Outlet
+    pool: Pool
+    stream: bool
+
+    @property
+    def caller(self) -> Caller: ...
+
+    def next_id(self) -> str: ...
+
+    def outlet(self, id: str) -> Outlet:
+        """Where an answer that was kept is written to."""
+        ...
+
+    def send(self, id: str, kept: Kept, said: bytes) -> None: ...
+
+
 class Keeping:
     """`owner` names this life of this gateway. `running`: the kept calls it answers now. `repeats` counts requests that were
     joined, replayed or resumed, by how; `sources` those of them that were served, by where the answer came from."""
@@ -92,8 +114,8 @@ class Keeping:
         """A request for our own workers that is to be kept."""
         self.spawn(self._keep(wish, draft, work, id + secrets.token_hex(UNGUESSABLE_BYTES)), draft.exchange)
 
-    def forward(self, wish: Wish, forwarding: Forwarding) -> None:
-        """A request for another server that has an idempotency key."""
+    def forward(self, wish: Wish, forwarding: Repeatable) -> None:
+        """A request that has an idempotency key, and whose answer is kept as the bytes that it is."""
         self.spawn(self._forward(wish, forwarding), forwarding.exchange)
 
     def spawn(self, what: Coroutine[Any, Any, None], exchange: Outlet) -> None:
@@ -207,7 +229,7 @@ class Keeping:
 
     # -- other servers
 
-    async def _forward(self, wish: Wish, forwarding: Forwarding) -> None:
+    async def _forward(self, wish: Wish, forwarding: Repeatable) -> None:
         request, tenant = forwarding.request, forwarding.caller.tenant
         id = forwarding.next_id() + secrets.token_hex(UNGUESSABLE_BYTES)
         call = KeptCall(

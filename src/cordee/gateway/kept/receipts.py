@@ -17,6 +17,7 @@ from cordee.domain.outcome import Outcome
 from cordee.flow.watch import Watch
 from cordee.gateway.kept.journals import Journals
 from cordee.gateway.kept.resume import CALLS, EVENTS
+from cordee.gateway.kept.ring import Ring
 from cordee.gateway.replies import JSON, refusal
 from cordee.http.exchange import Answer, Outlet
 from cordee.http.request import Request
@@ -36,21 +37,17 @@ class Receipts:
     def __init__(self, watch: Watch, journals: Journals, calls_max: int, keep_s: float, flush_s: float) -> None:
         self._watch = watch
         self._journals = journals
-        self._calls_max = calls_max
         self._keep_s = keep_s
         self._flush_s = flush_s
-        self._ended: list[tuple[float, Outcome] | None] = [None] * calls_max  # a ring: an append costs nothing more
-        self._next = 0
+        self._ended = Ring(calls_max)
+        self._shares = journals.is_shared
         self._waiting: list[tuple[float, Outcome]] = []
 
     def append(self, outcome: Outcome) -> None:
-        entry = (time.time(), outcome)
-        if self._calls_max:
-            at = self._next
-            self._ended[at] = entry
-            self._next = at + 1 if at + 1 < self._calls_max else 0
-        if self._journals.is_shared and len(self._waiting) < BATCH_MAX * WAITING_MAX:
-            self._waiting.append(entry)
+        ended = time.time()
+        self._ended.add(ended, outcome)
+        if self._shares and len(self._waiting) < BATCH_MAX * WAITING_MAX:
+            self._waiting.append((ended, outcome))
 
     async def run(self) -> None:
         """Write to the store what has ended, for as long as this gateway lives."""
@@ -76,8 +73,8 @@ class Receipts:
         for answer in self._watch.open:
             if answer.call.id == id:
                 return _running(answer.call) if answer.call.tenant == tenant else None
-        own = found = self._own(id)
-        if self._journals.is_shared:
+        own = found = tuple(receipt_of(*one) for one in self._ended.find(id))
+        if self._shares:
             try:
                 shared = await self._journals.receipts(id)
                 found = (*shared, *(receipt for receipt in own if receipt not in shared))  # not written yet
@@ -90,12 +87,6 @@ class Receipts:
         if kept is None or kept.call.tenant != tenant:
             return None
         return running_body(id, kept.call.model, kept.call.path, kept.call.created)
-
-    def _own(self, id: str) -> tuple[Receipt, ...]:
-        """Its receipts in the order in which they came: one, or one more for each time its client came back."""
-        at = self._next
-        in_order = (*self._ended[at:], *self._ended[:at])
-        return tuple(receipt_of(*entry) for entry in in_order if entry is not None and entry[1].call_id == id)
 
 
 class ReceiptPaths:

@@ -104,6 +104,8 @@ class Resumes:
         shape_of: ShapeOf | None,
     ) -> None:  # fmt: skip
         keeping, call = self._keeping, found.call
+        if self._calls.openings is not None:
+            await self._calls.openings.opened(call.model)
         draft = self._calls.draft(again, exchange, caller, shape_of)
         if draft is None:  # the model is another server's now
             self._deny(exchange)

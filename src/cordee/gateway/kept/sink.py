@@ -82,8 +82,9 @@ class KeptSink(TokenSink):
             return
         rest = self.texts[choice].end()
         self._whys[choice] = why
-        if self._states[choice] != OPEN:
-            rest = ""  # the client has it
+        if self._states[choice] != OPEN and rest:
+            self._shape.skip(choice, rest)  # the client has it
+            rest = ""
         self._rested[choice] = True
         if self._waiting is not None:
             self._waiting[choice] += rest
@@ -191,6 +192,7 @@ class KeptSink(TokenSink):
     def _drop(self, way: Rejoin, choice: int) -> None:
         """The client has this token's text."""
         if self._waiting is not None:
+            self._shape.skip(choice, self._waiting[choice])
             self._waiting[choice] = ""
         if self.logprobs is not None:
             self.logprobs[choice].clear()

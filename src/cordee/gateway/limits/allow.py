@@ -152,6 +152,8 @@ class Allow:
         work = call.work
         if work is None:
             return call.cost + GUESS_FACTOR * self._guess
+        if work.items:
+            return float(work.tokens_in)
         context = self._contexts.get(call.model, 0)
         if context and len(work.prompt) + work.max_tokens >= context:  # nobody asked for so much
             return len(work.prompt) + work.n * min(float(work.max_tokens), GUESS_FACTOR * self._guess)

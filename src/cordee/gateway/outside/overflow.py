@@ -17,7 +17,7 @@ from cordee.domain.call import Call
 from cordee.domain.outcome import Outcome
 from cordee.domain.replica import UNKNOWN, Continuation, Signals
 from cordee.flow.pool import Pool
-from cordee.policy.overflow import Mode, Overflow, OverflowRules, Readings, Signal, mode
+from cordee.policy.overflow import NOTHING_READ, Mode, Overflow, OverflowRules, Readings, Signal, mode
 from cordee.policy.replica import Replica, Want
 from cordee.policy.retry import RetryBudget
 from cordee.policy.spend import Price, Spend
@@ -63,7 +63,7 @@ class Outside:
         self.spend = spend
         self.currency = currency
         self.lanes: list[Lane] = []
-        self.readings = Readings()
+        self.readings = NOTHING_READ
         self.spent: dict[str, float] = {}  # money by lane, over the life of this process
         self.calls: Counter[tuple[str, str]] = Counter()  # by lane and how they ended
         self._pools = pools

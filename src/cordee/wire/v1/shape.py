@@ -10,7 +10,7 @@ from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.wire.chat import logprob_entry
 from cordee.wire.errors import Invalid
 from cordee.wire.shape import Choice as WireChoice
-from cordee.wire.shape import Pieces, finish_reason
+from cordee.wire.shape import Pieces, TextShape, finish_reason
 from cordee.wire.shape import Usage as WireUsage
 from cordee.wire.v1.chat_pb2 import (
     ChatAnswer,
@@ -99,7 +99,7 @@ def events_of(answer: bytes) -> list[bytes]:
     return [event.SerializeToString() for event in events]
 
 
-class EventShape:
+class EventShape(TextShape):
     """The bytes of one call's answer; see wire.shape.Shape."""
 
     done = b""

@@ -1,0 +1,117 @@
+"""The engine that turns texts into vectors of length one, on llama.cpp: its pass over texts, and the thread that drives it.
+
+A model that compares two texts gives one number instead, which is passed on as the model has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from threading import Thread
+
+import numpy as np
+
+from cordee.domain.call import Task
+from cordee.domain.replica import Capacity, EngineFigures, ModelCard
+from cordee.engine.job import Broken, Deliver, Emission, Job, JobName, Tokens
+from cordee.engine.loop import StepFailed
+from cordee.engine.texts import TextLoop, Vectors
+from cordee.kernels.embedding import Embedding, Vector
+from cordee.kernels.library import KernelsError
+from cordee.policy.texts import TextRules, Texts
+
+STOP_S_MAX = 30.0  # a pass that is under way ends first
+TEXTS_OPEN_MAX = 4096  # of all calls; twice what one call of the embeddings endpoint may have
+
+
+class EmbeddingRunner:
+    """One model, used by one thread."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+
+    def compute(self, texts: Sequence[Tokens]) -> Vectors:
+        try:
+            vectors = self._embedding.compute(texts)
+        except KernelsError as error:
+            raise StepFailed(str(error)) from error
+        return vectors if self._embedding.is_rank else [normalised(vector) for vector in vectors]
+
+
+def normalised(vector: Vector) -> Vector:
+    """Of length one, so that products of two are the cosine of their angle. A vector of zeros stays what it is."""
+    length = np.sqrt(np.square(vector, dtype=np.float64).sum())
+    return (vector / length).astype(np.float32) if length > 0 else vector
+
+
+def tasks_of(embedding: Embedding) -> tuple[str, ...]:
+    return (Task.RANK.value if embedding.is_rank else Task.EMBED.value,)
+
+
+class EmbedEngine:
+    """Port engine.job.Engine. Takes jobs on the event loop's thread, computes on its own, delivers on the event loop's."""
+
+    def __init__(self, embedding: Embedding, card: ModelCard) -> None:
+        self.card = card
+        self.capacity = Capacity(TEXTS_OPEN_MAX, TEXTS_OPEN_MAX * card.context)
+        self._embedding = embedding
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+        self._deliver: Deliver | None = None
+        self._broken: Broken | None = None
+        rules = TextRules(embedding.texts_max, embedding.tokens_max)
+        self._texts = TextLoop(EmbeddingRunner(embedding), Texts(rules), time.monotonic, self._hand_over)
+
+    @property
+    def steps(self) -> int:
+        return self._texts.steps
+
+    def figures(self) -> EngineFigures:
+        """Nothing is shared between texts, and nothing makes room."""
+        return EngineFigures()
+
+    def start(self, deliver: Deliver, broken: Broken) -> None:
+        assert self._thread is None, "an engine starts once"
+        self._loop = asyncio.get_running_loop()
+        self._deliver, self._broken = deliver, broken
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        self._texts.submit(job)
+
+    def cancel(self, name: JobName) -> None:
+        self._texts.cancel(name)
+
+    def stop(self) -> None:
+        """Waits for the pass under way, then frees the model. Without effect if the engine never started."""
+        if self._thread is None:
+            return
+        self._texts.stop()
+        self._thread.join(STOP_S_MAX)
+        if not self._thread.is_alive():  # else the kernels still use it, and the process is about to end anyway
+            self._embedding.close()
+            self._embedding.model.close()
+
+    def _run(self) -> None:
+        try:
+            self._texts.run()
+        except Exception as error:  # whatever it was: the process must not live on without its engine
+            self._tell(f"{type(error).__name__}: {error}")
+
+    def _hand_over(self, ready: Emission) -> None:
+        assert self._loop is not None
+        assert self._deliver is not None
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, ready)
+        except RuntimeError:
+            self._texts.stop()  # the event loop is closed: nobody is there to hear
+
+    def _tell(self, why: str) -> None:
+        assert self._loop is not None
+        assert self._broken is not None
+        try:
+            self._loop.call_soon_threadsafe(self._broken, why)
+        except RuntimeError:
+            return  # the event loop is closed: the process is ending already
