@@ -81,11 +81,15 @@ class GrammarTrials:
 
     def close(self) -> None:
         """End the process, if there is one."""
-        if self._rest is not None:
-            self._rest.cancel()
         if self._child is not None:
             _end(self._child)
-            self._child = None
+        self._leave()
+
+    def _leave(self) -> None:
+        """The next grammar gets a process of its own."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._child = None
 
     async def _try(self, key: bytes, grammar: Grammar) -> str:
         try:
@@ -136,7 +140,10 @@ class GrammarTrials:
             verdict = _complaint(said)
             self.counts["refused" if verdict else "fine"] += 1
             return verdict
-        self.close()
+        if said is None:
+            self.close()
+        else:  # it ends by itself: to signal a process that is ending could take its status from those who wait for it
+            self._leave()
         status = await child.wait()
         return self._ended(status, is_late=said is None or status == -signal.SIGPROF)
 
