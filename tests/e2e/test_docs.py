@@ -83,15 +83,15 @@ def test_every_script_in_the_documents_is_tried_here() -> None:
 def test_a_stream_that_was_broken_off_is_given_to_its_end_and_has_a_receipt(shell: Shell) -> None:
     *events, receipt = shell.run(script("api.md", "Last-Event-ID")).rstrip().splitlines()
     begun = (shell.home / "begun.txt").read_text().splitlines()
-    contents = [
-        json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-        for line in begun + events
-        if line.startswith("data: {")
+    choices = [
+        json.loads(line.removeprefix("data: "))["choices"][0] for line in begun + events if line.startswith("data: {")
     ]
+    words = "".join(choice["delta"].get("content", "") for choice in choices).split()  # an oracle's token is one word
     told = json.loads(receipt)
     assert "data: [DONE]" in events
-    assert len("".join(contents).split()) == 60, "an oracle's token is one word"
-    assert (told["status"], told["usage"]["completion_tokens"], told["resumed"]) == ("served", 60, 1)
+    assert (told["status"], told["usage"]["completion_tokens"], told["resumed"]) == ("served", len(words), 1)
+    # of any seed: an oracle's answer may end by itself
+    assert len(words) == 60 if choices[-1]["finish_reason"] == "length" else 16 <= len(words) < 60
 
 
 def test_a_repeat_gets_the_first_answer(shell: Shell) -> None:
