@@ -33,6 +33,7 @@ CALLS = {1: 4, 4: 12, 16: 32, 64: 64}
 AS_IT_IS = "file"
 SLOTS, CONTEXT = 64, 160
 PEER = "llama-server"
+NO_REUSE = {"CORDEE_ENGINE_PREFIX_CACHE": "false"}  # prompts come again, and the peer is asked without its cache too
 
 
 def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def main() -> None:
         for _ in range(args.rounds):
             for kind in args.types.split(","):
                 path = str(encoded(kind, directory))
-                with Rig(directory, model=path, workers=1, worker_flags=flags) as rig:
+                with Rig(directory, model=path, workers=1, worker_flags=flags, environment=NO_REUSE) as rig:
                     kernels = chosen_kernels(rig.workers[0].pid)
                     model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
                     for level in levels:
