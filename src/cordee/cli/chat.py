@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key
+from cordee.cli.complaint import complain
 from cordee.cli.conversation import AnswerError, Conversation, first_model
 from cordee.config.load import ConfigError, data_dir, load
 from cordee.supervisor.asking import NotRunningError, ask_status
@@ -58,9 +59,9 @@ def _run(args: argparse.Namespace) -> int:
         model = args.model or first_model(base, key, trusted)
         conversation = Conversation(base, key, model, _options(args), trusted=trusted)
     except (ConfigError, KeysError) as error:
-        return _complain(str(error), USAGE)
+        return complain(str(error), USAGE)
     except AnswerError as error:
-        return _complain(str(error), FAILED)
+        return complain(str(error), FAILED)
     if args.system:
         conversation.messages.append({"role": "system", "content": args.system})
     if args.question is None and sys.stdin.isatty():
@@ -88,13 +89,13 @@ def _read_question() -> str:
 
 def _ask_once(conversation: Conversation, question: str) -> int:
     if not question.strip():
-        return _complain("there is no question; see `cordee chat --help`", USAGE)
+        return complain("there is no question; see `cordee chat --help`", USAGE)
     try:
         for piece in conversation.ask(question):
             _show(piece)
     except AnswerError as error:
         print(flush=True)
-        return _complain(str(error), FAILED)
+        return complain(str(error), FAILED)
     print(flush=True)
     return 0
 
@@ -147,8 +148,3 @@ def _show(piece: str) -> None:
     if sys.stdout.isatty():
         piece = "".join(c for c in piece if c.isprintable() or c in "\n\t")
     print(piece, end="", flush=True)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code

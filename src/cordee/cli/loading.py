@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from cordee.cli.complaint import complain
 from cordee.config.load import ConfigError, data_dir
 from cordee.domain.presence import Presence
 from cordee.supervisor.asking import NotRunningError, ask_load, ask_status, ask_unload
@@ -66,7 +66,7 @@ def _load(args: argparse.Namespace) -> int:
         end_s = time.monotonic() + LOAD_S
         while said.state in (Presence.LOADING, Presence.UNLOADING, Presence.ABSENT):
             if time.monotonic() >= end_s:
-                return _complain(
+                return complain(
                     f"{args.model} is still {said.state.value} after {LOAD_S:g} s; its log says more", FAILED
                 )
             time.sleep(LOOK_S)
@@ -96,15 +96,10 @@ def _standing(data: Path, model: str) -> ModelStatus:
 def _said(said: ModelStatus, is_well: bool) -> int:
     what = f"{said.name} is {said.state.value}" + (f": {said.why}" if said.why else "")
     if not is_well:
-        return _complain(what, FAILED)
+        return complain(what, FAILED)
     print(what)
     return 0
 
 
 def _told(error: NotRunningError | ConfigError) -> int:
-    return _complain(str(error), NOT_RUNNING if isinstance(error, NotRunningError) else USAGE)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code
+    return complain(str(error), NOT_RUNNING if isinstance(error, NotRunningError) else USAGE)

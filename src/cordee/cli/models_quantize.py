@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from cordee.adapters.model_sources import ModelError
+from cordee.cli.complaint import complain
 from cordee.compose import quantizing
 from cordee.compose.kernel_child import Progress as Told
 from cordee.config.load import ConfigError, cache_dir, data_dir, load
@@ -27,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(args)
     except (ModelError, KernelsError) as error:
-        return _complain(str(error), FAILURE)
+        return complain(str(error), FAILURE)
     except ConfigError as error:
-        return _complain(str(error), USAGE_ERROR)
+        return complain(str(error), USAGE_ERROR)
     except OSError as error:
-        return _complain(f"{error.filename or args.target}: {error.strerror}; nothing was written", FAILURE)
+        return complain(f"{error.filename or args.target}: {error.strerror}; nothing was written", FAILURE)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -41,10 +42,10 @@ def _run(args: argparse.Namespace) -> int:
         _show_sizes(source)
         return 0
     if args.target is None or args.type is None:
-        return _complain("name the file to write and its --type; --list shows what there is", USAGE_ERROR)
+        return complain("name the file to write and its --type; --list shows what there is", USAGE_ERROR)
     kind = kind_named(args.type)
     if kind is None:
-        return _complain(
+        return complain(
             f"there is no type {args.type!r}; there are {', '.join(one.name for one in KINDS)}", USAGE_ERROR
         )
     target = args.target.expanduser().absolute()
@@ -99,11 +100,6 @@ def progress_bar(what: str) -> Iterator[Told]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, of: shown.update(task, completed=done, total=of)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser], epilog: str) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cordee.adapters.durable import locked, replace
 from cordee.adapters.model_sources import ModelError
+from cordee.cli.complaint import complain
 from cordee.cli.models_quantize import progress_bar
 from cordee.compose import tuning
 from cordee.config.edit import with_numbers
@@ -48,15 +49,15 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser], epilog: st
 
 def run(args: argparse.Namespace) -> int:
     if not SECONDS_MIN <= args.seconds <= SECONDS_MAX:
-        return _complain(f"--seconds {args.seconds:g}: must be {SECONDS_MIN:g} to {SECONDS_MAX:g}", USAGE_ERROR)
+        return complain(f"--seconds {args.seconds:g}: must be {SECONDS_MIN:g} to {SECONDS_MAX:g}", USAGE_ERROR)
     try:
         return _run(args)
     except (ModelError, KernelsError) as error:
-        return _complain(str(error), FAILURE)
+        return complain(str(error), FAILURE)
     except ConfigError as error:
-        return _complain(str(error), USAGE_ERROR)
+        return complain(str(error), USAGE_ERROR)
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}; nothing was written", FAILURE)
+        return complain(f"{error.filename}: {error.strerror}; nothing was written", FAILURE)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -127,8 +128,3 @@ def _write(loaded: Loaded, file: Path, numbers: Mapping[str, int]) -> None:
         origin = loaded.origins[f"engine.{name}"]
         if origin.startswith("environment"):
             print(f"cordee: warning: {origin} still decides engine.{name}; unset it", file=sys.stderr)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from cordee.cli import loading
+from cordee.cli.complaint import complain
 from cordee.compose import platform
 from cordee.compose.reload import resolved_file
 from cordee.config.load import ConfigError, data_dir, load
@@ -109,7 +110,7 @@ def _up(args: argparse.Namespace) -> int:
         data = data_dir(args.data)
         config = load(args.config, data, overrides)
     except ConfigError as error:
-        return _complain(str(error), USAGE)
+        return complain(str(error), USAGE)
     return platform.run(config, data, lambda: load(args.config, data, overrides))
 
 
@@ -118,14 +119,14 @@ def _down(args: argparse.Namespace) -> int:
         data = data_dir(args.data)
         wait_s = STOP_GROUPS * _stop_s(data) + STOP_MARGIN_S
     except ConfigError as error:
-        return _complain(str(error), USAGE)
+        return complain(str(error), USAGE)
     try:
         was = ask_stop(data, wait_s)
     except NotRunningError as error:
         print(error)  # what was wanted is so already
         return 0
     except TimeoutError:
-        return _complain(
+        return complain(
             f"not everything has ended within {wait_s:g} s; `cordee status --data {data}` says what", FAILED
         )
     print(f"ended {len(was.processes)} processes of {data}")
@@ -145,9 +146,9 @@ def _status(args: argparse.Namespace) -> int:
     try:
         status = ask_status(data_dir(args.data))
     except ConfigError as error:
-        return _complain(str(error), USAGE)
+        return complain(str(error), USAGE)
     except NotRunningError as error:
-        return _complain(str(error), NOT_RUNNING)
+        return complain(str(error), NOT_RUNNING)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
     else:
@@ -162,8 +163,3 @@ def _status(args: argparse.Namespace) -> int:
                 console.print(f"  {label:<8}{address}", highlight=False)
         console.print(f"  {'state':<8}{status.state}", highlight=False)
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from cordee.cli.complaint import complain
 from cordee.config.load import ConfigError, data_dir
 from cordee.supervisor.asking import NotRunningError, ask_reload
 
@@ -39,19 +39,14 @@ def _reload(args: argparse.Namespace) -> int:
     try:
         answer = ask_reload(data_dir(args.data))
     except ConfigError as error:
-        return _complain(str(error), USAGE)
+        return complain(str(error), USAGE)
     except NotRunningError as error:
-        return _complain(str(error), NOT_RUNNING)
+        return complain(str(error), NOT_RUNNING)
     if answer.error:
-        return _complain(f"refused, the configuration before goes on: {answer.error}", REFUSED)
+        return complain(f"refused, the configuration before goes on: {answer.error}", REFUSED)
     print(f"taken: {', '.join(answer.taken) or 'nothing has changed that can be taken'}")
     if answer.restart:
         print(f"needs a restart: {', '.join(answer.restart)}")
     if answer.late:
         print(f"not confirmed yet by: {', '.join(answer.late)}; they are told again until they have it")
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"cordee: {message}", file=sys.stderr)
-    return code

@@ -5,23 +5,21 @@ A model that compares two texts gives one number instead, which is passed on as 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from threading import Thread
 
 import numpy as np
 
 from cordee.domain.call import Task
 from cordee.domain.replica import Capacity, EngineFigures, ModelCard
-from cordee.engine.job import Broken, Deliver, Emission, Job, JobName, Tokens
+from cordee.engine.job import Broken, Deliver, Job, JobName, Tokens
 from cordee.engine.loop import StepFailed
 from cordee.engine.texts import TextLoop, Vectors
+from cordee.engine.thread import EngineThread
 from cordee.kernels.embedding import Embedding, Vector
 from cordee.kernels.library import KernelsError
 from cordee.policy.texts import TextRules, Texts
 
-STOP_S_MAX = 30.0  # a pass that is under way ends first
 TEXTS_OPEN_MAX = 4096  # of all calls; twice what one call of the embeddings endpoint may have
 
 
@@ -56,12 +54,9 @@ class EmbedEngine:
         self.card = card
         self.capacity = Capacity(TEXTS_OPEN_MAX, TEXTS_OPEN_MAX * card.context)
         self._embedding = embedding
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: Thread | None = None
-        self._deliver: Deliver | None = None
-        self._broken: Broken | None = None
+        self._thread = EngineThread(lambda: self._texts.run(), lambda: self._texts.stop())
         rules = TextRules(embedding.texts_max, embedding.tokens_max)
-        self._texts = TextLoop(EmbeddingRunner(embedding), Texts(rules), time.monotonic, self._hand_over)
+        self._texts = TextLoop(EmbeddingRunner(embedding), Texts(rules), time.monotonic, self._thread.hand_over)
 
     @property
     def steps(self) -> int:
@@ -72,11 +67,7 @@ class EmbedEngine:
         return EngineFigures()
 
     def start(self, deliver: Deliver, broken: Broken) -> None:
-        assert self._thread is None, "an engine starts once"
-        self._loop = asyncio.get_running_loop()
-        self._deliver, self._broken = deliver, broken
-        self._thread = Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._thread.start(deliver, broken)
 
     def submit(self, job: Job) -> None:
         self._texts.submit(job)
@@ -86,32 +77,8 @@ class EmbedEngine:
 
     def stop(self) -> None:
         """Waits for the pass under way, then frees the model. Without effect if the engine never started."""
-        if self._thread is None:
+        if not self._thread.has_started:
             return
-        self._texts.stop()
-        self._thread.join(STOP_S_MAX)
-        if not self._thread.is_alive():  # else the kernels still use it, and the process is about to end anyway
+        if self._thread.stop():  # else the process is about to end anyway
             self._embedding.close()
             self._embedding.model.close()
-
-    def _run(self) -> None:
-        try:
-            self._texts.run()
-        except Exception as error:  # whatever it was: the process must not live on without its engine
-            self._tell(f"{type(error).__name__}: {error}")
-
-    def _hand_over(self, ready: Emission) -> None:
-        assert self._loop is not None
-        assert self._deliver is not None
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, ready)
-        except RuntimeError:
-            self._texts.stop()  # the event loop is closed: nobody is there to hear
-
-    def _tell(self, why: str) -> None:
-        assert self._loop is not None
-        assert self._broken is not None
-        try:
-            self._loop.call_soon_threadsafe(self._broken, why)
-        except RuntimeError:
-            return  # the event loop is closed: the process is ending already

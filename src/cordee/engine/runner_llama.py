@@ -5,26 +5,24 @@ Rows go in as the planner ordered them: by slot, ascending. Logits come back one
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from threading import Thread
 
 import numpy as np
 
 from cordee.domain.replica import Capacity, EngineFigures, ModelCard
 from cordee.engine.constrainer import Constrainer
 from cordee.engine.figures import figures_of
-from cordee.engine.job import Broken, Deliver, Emission, Job, JobName, Tokens, emission
+from cordee.engine.job import Broken, Deliver, Job, JobName, Tokens, emission
 from cordee.engine.loop import StepFailed, StepLoop
 from cordee.engine.sample import Matrix, Sampler
+from cordee.engine.thread import STOP_S_MAX, EngineThread
 from cordee.engine.watchdog import Watchdog
 from cordee.kernels.adapters import Adapters
 from cordee.kernels.context import Context, State
 from cordee.policy.batch import Chunk, Limits, Planner
 
 STEP_S_MAX = 30.0  # a step that takes longer is stopped
-STOP_S_MAX = 30.0  # a step that is under way ends first; a long prompt on a slow machine takes seconds
 
 
 class LlamaRunner:
@@ -121,10 +119,8 @@ class LlamaEngine:
         self.capacity = Capacity(limits.slots, limits.slots * card.context)
         self._context = context
         self._limits = limits
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: Thread | None = None
         self._deliver: Deliver | None = None
-        self._broken: Broken | None = None
+        self._thread = EngineThread(lambda: self._steps.run(), lambda: self._steps.stop())
         self._constrainer = Constrainer(context.model, ready=self._begin, failed=self._fail)
         ends = context.model.ends()
         self._steps = StepLoop(
@@ -134,10 +130,10 @@ class LlamaEngine:
             ends=frozenset(ends),
             context=card.context,
             now=time.monotonic,
-            deliver=self._hand_over,
+            deliver=self._thread.hand_over,
             isolates=isolates,
         )
-        self._watchdog = Watchdog(self._steps, step_s_max, time.monotonic, context.abort, self._tell)
+        self._watchdog = Watchdog(self._steps, step_s_max, time.monotonic, context.abort, self._thread.tell)
 
     @property
     def steps(self) -> int:
@@ -160,11 +156,8 @@ class LlamaEngine:
         self.capacity = Capacity(limits.slots, limits.slots * self.card.context)
 
     def start(self, deliver: Deliver, broken: Broken) -> None:
-        assert self._thread is None, "an engine starts once"
-        self._loop = asyncio.get_running_loop()
-        self._deliver, self._broken = deliver, broken
-        self._thread = Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._deliver = deliver
+        self._thread.start(deliver, broken)
         self._watchdog.start()
         self._constrainer.start()
 
@@ -187,34 +180,10 @@ class LlamaEngine:
 
     def stop(self) -> None:
         """Waits for the step under way, then frees the context. Without effect if the engine never started."""
-        if self._thread is None:
+        if not self._thread.has_started:
             return
         self._constrainer.close()
         self._watchdog.stop()
-        self._steps.stop()
-        self._thread.join(0.0 if self._watchdog.is_lost else STOP_S_MAX)
-        if not self._thread.is_alive():  # else the kernels still use it, and the process is about to end anyway
+        if self._thread.stop(0.0 if self._watchdog.is_lost else STOP_S_MAX):  # else the process is about to end anyway
             self._context.close()
             self._context.model.close()
-
-    def _run(self) -> None:
-        try:
-            self._steps.run()
-        except Exception as error:  # whatever it was: the process must not live on without its engine
-            self._tell(f"{type(error).__name__}: {error}")
-
-    def _hand_over(self, ready: Emission) -> None:
-        assert self._loop is not None
-        assert self._deliver is not None
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, ready)
-        except RuntimeError:
-            self._steps.stop()  # the event loop is closed: nobody is there to hear
-
-    def _tell(self, why: str) -> None:
-        assert self._loop is not None
-        assert self._broken is not None
-        try:
-            self._loop.call_soon_threadsafe(self._broken, why)
-        except RuntimeError:
-            return  # the event loop is closed: the process is ending already

@@ -29,27 +29,8 @@ class TokenSink:
     """Answers from our own workers. `pieces` gives the bytes of a token."""
 
     __slots__ = (
-        "_begun",
-        "_box",
-        "_cached",
-        "_ended",
-        "_exchange",
-        "_headers",
-        "_held",
-        "_held_bytes",
-        "_is_holding",
-        "_pieces",
-        "_shape",
-        "_stream",
-        "_tokens_in",
-        "_unclosed",
-        "_waiting",
-        "_whys",
-        "_with_usage",
-        "counts",
-        "is_told",
-        "logprobs",
-        "texts",
+        "_begun", "_box", "_cached", "_ended", "_exchange", "_headers", "_held", "_held_bytes", "_is_holding", "_pieces", "_shape",
+        "_stream", "_tokens_in", "_unclosed", "_waiting", "_whys", "_with_usage", "counts", "is_told", "logprobs", "texts",
     )  # fmt: skip
 
     def __init__(
