@@ -19,6 +19,7 @@ from cordee.config.sections.outside import Cloud, Overflow, Peer
 from cordee.config.sections.overload import Degrade, Limits, Queue
 from cordee.config.sections.processes import Engine, Link, Oracle, Supervisor, Worker
 from cordee.config.sections.routing import Breaker, Canary, Outlier, PoolSettings, ReplicaSettings, Routing
+from cordee.config.sections.services import Services
 from cordee.config.sections.structured import Grammars
 
 
@@ -65,6 +66,7 @@ class Config(Section, frozen=True):
     receipts: Receipts = Receipts()
     canary: Canary = Canary()
     supervisor: Supervisor = Supervisor()
+    services: Services = Services()
     overflow: Overflow = Overflow()
     replica: tuple[Peer, ...] = ()
     cloud: tuple[Cloud, ...] = ()

@@ -73,6 +73,42 @@ class Tokens(Section, frozen=True):
     )
 
 
+class Chats(Section, frozen=True):
+    """Responses and conversations."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    outbox: OutboxSettings = OutboxSettings()
+
+
+class Files(Section, frozen=True):
+    """Files and uploads."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    outbox: OutboxSettings = OutboxSettings()
+
+
+class Batches(Section, frozen=True):
+    """Batches, and other long work."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    outbox: OutboxSettings = OutboxSettings()
+
+
+class Webhooks(Section, frozen=True):
+    """What is sent to the servers of users when something has ended."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    outbox: OutboxSettings = OutboxSettings()
+
+
+class Events(Section, frozen=True):
+    """The broker that services tell each other through."""
+
+    url: Annotated[str, Meta(pattern=r"^($|amqps?://|kafka://|rediss?://|valkeys?://).*", max_length=4096)] = (
+        ""  # amqp://, kafka:// or redis://; "": within the process
+    )
+
+
 class Accounts(Section, frozen=True):
     """The accounts service."""
 
@@ -90,3 +126,16 @@ class Accounts(Section, frozen=True):
     passwords: Passwords = Passwords()
     lockout: Lockout = Lockout()
     tokens: Tokens = Tokens()
+
+
+class Services(Section, frozen=True):
+    """The services behind the gateways: accounts, chats, files, batches, webhooks."""
+
+    enabled: bool = True
+    per_server: Annotated[int, Meta(ge=1, le=16)] = 1  # processes, each with all services
+    accounts: Accounts = Accounts()
+    chats: Chats = Chats()
+    files: Files = Files()
+    batches: Batches = Batches()
+    webhooks: Webhooks = Webhooks()
+    events: Events = Events()

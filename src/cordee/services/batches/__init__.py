@@ -1,0 +1,1 @@
+"""Long work: many calls in one file, and sagas over several services."""

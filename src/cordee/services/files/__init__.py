@@ -1,0 +1,1 @@
+"""Files that callers store, and uploads in parts."""

@@ -1,0 +1,1 @@
+"""What has happened is told to the servers of users."""
