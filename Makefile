@@ -22,11 +22,12 @@ check: ## format, lint, types, layers, fast tests: under a minute
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not e2e and not rehearsal and not model" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not e2e and not rehearsal and not model" $(ARGS)
 
 test: ## every test but the rehearsals, with the real model and real processes
 	@$(BOOTSTRAP) test
-	$(BIN)/python -m pytest -m "not rehearsal" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not e2e and not rehearsal and not model" $(ARGS)
+	$(BIN)/python -m pytest --durations=20 -m "(e2e or model) and not rehearsal" $(ARGS)
 
 rehearse: ## the long rehearsals of what must survive
 	@$(BOOTSTRAP) test
