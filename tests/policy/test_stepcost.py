@@ -66,6 +66,26 @@ def test_beside_those_that_decode_a_long_prompt_makes_a_step_only_so_many_times_
     assert sum(ratios) / len(ratios) > 1.4, "and the room there is is used"
 
 
+def test_an_early_decoder_does_not_hold_a_crowd_of_prompts_to_its_pace():
+    p = Planner(Limits(16, 2048, 256, stretch_max=1.75))
+    buffer = memoryview(bytearray(4 * 8192))
+    for _ in range(20):
+        for count in (1, 4, 16):
+            p.cost.note_step(count, [], machine(count, []))
+        p.cost.note_step(0, [(0, 64)], machine(0, [(0, 64)]))
+    p.add(Entry(0, 8, 1, 1e9, buffer, scope=0), 0.0)
+    first = p.plan(0.0).chunks[0]
+    p.ran(first)
+    p.extend(first.key)
+    for key in range(1, 16):
+        p.add(Entry(key, 64, 1, 1e9, buffer, scope=key), 0.0)
+    chunks = p.plan(0.0).chunks
+    prompts = [(c.start, c.count) for c in chunks if c.count > 1 or not c.last]
+    took_s = machine(len(chunks) - len(prompts), prompts)
+    assert 1.75 * machine(1, []) < 0.8 * machine(16, []), "or there is nothing to see"
+    assert 0.8 * machine(16, []) < took_s < 1.2 * machine(16, [])
+
+
 def test_a_step_of_prompts_alone_ends_soon_for_those_who_come_meanwhile():
     p = Planner(Limits(8, 2048, 256, prefill_s_max=0.25))
     buffer = memoryview(bytearray(4 * 8192))

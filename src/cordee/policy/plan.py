@@ -12,9 +12,10 @@ from cordee.policy.parking import Way
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`slots` run at once, and `spare` more hold what was computed. `batch_tokens`: rows of one step. Of a step in which others
-    decode `prefill_tokens_max` rows may be of prompts, and they may make it `stretch_max` times as long as decoding alone takes (0:
-    no such bound); `prefill_tokens_min` are run whatever that takes. A step in which nobody decodes takes about `prefill_s_max` at
-    most (0: as long as `batch_tokens` take), because who comes meanwhile waits for its end.
+    decode `prefill_tokens_max` rows may be of prompts, and they may make it `stretch_max` times as long as decoding alone takes, or
+    as long as one in which they decode too, if that is longer (0: no such bound); `prefill_tokens_min` are run whatever that takes. A
+    step in which nobody decodes takes about `prefill_s_max` at most (0: as long as `batch_tokens` take), because who comes meanwhile
+    waits for its end.
 
     After `ageing_s` of waiting a call moves up one class. A sequence is parked at most `parkings_max` times; what is saved of all of
     them occupies `parked_bytes_max`. One token has `token_bytes` of cache, a whole slot `slot_bytes`. `keeps_prefixes`: what was

@@ -27,7 +27,7 @@ class Engine(Section, frozen=True):
     prefill_tokens_max: Annotated[int, Meta(ge=16, le=16384)] = 256  # prompt tokens per step while others decode
     prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 4  # of them run in every step, however long that takes
     stretch_max: Annotated[float, Meta(ge=0, le=1000)] = (
-        1.75  # a step with prompt tokens takes so many times as long as one without; 0: no such bound
+        1.75  # times a step without prompts: how long one with them takes, or as long as one in which all decode; 0: no bound
     )
     prefill_s_max: Annotated[float, Meta(ge=0, le=3600)] = (
         0.25  # a step of nothing but prompt tokens takes so long; 0: no bound
