@@ -245,7 +245,8 @@ class Receiver(Protocol):
         ...
 
     def busy(self, retry_after_s: float | None) -> None:
-        """The replica refused before doing anything."""
+        """The replica refused before doing anything. None: it does not say when to ask again; 0: it will not do this one, and
+        others may be asked of it at once."""
         ...
 
 

@@ -168,6 +168,15 @@ def test_what_is_the_callers_fault_is_not_tried_again_and_comes_through(status: 
     assert (scene.ended[0].end, replica.breaker.is_closed) == (End.SERVED, True)
 
 
+def test_a_server_that_will_not_do_one_call_is_asked_by_others_at_once() -> None:
+    scene, picky, other = Scene(), Scripted(busy_for(0.0), passes_on(200)), Scripted(passes_on(200))
+    replica = scene.replica("picky", picky, HTTP, "")
+    scene.call(own=False)
+    scene.replica("other", other, HTTP, "")
+    assert replica.rests_until_s <= scene.clock.now()
+    assert scene.ended[0].end is End.SERVED
+
+
 def test_work_that_no_worker_can_do_is_given_to_one_only() -> None:
     scene, worker = Scene(), Scripted(breaks(ran=False, fault=True))
     scene.replica("w", worker)

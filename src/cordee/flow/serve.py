@@ -13,7 +13,7 @@ from cordee.domain.call import Call
 from cordee.domain.outcome import End, Outcome, Refusal, Why
 from cordee.domain.replica import ReplicaKind
 from cordee.flow.answer import Answer
-from cordee.flow.facts import DONE, RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed
+from cordee.flow.facts import DONE, RESUMED, Broken, Closing, Done, Expired, Fact, Gone, Resumed, Revoked
 from cordee.flow.lookout import Lookout
 from cordee.flow.pacing import token_s
 from cordee.flow.pool import Pool
@@ -93,7 +93,7 @@ async def serve(call: Call, answer: Answer, pool: Pool, trip: Trip) -> Result:
                     if over is not None:
                         return _left(pool, trip, over)
                 ticket = _next_ticket(ticket, call, answer, replica, fact, following, trip)
-            case Gone() | Expired() | Closing():
+            case Gone() | Expired() | Closing() | Revoked():
                 replica.breaker.ended_neutrally(number)
                 return _left(pool, trip, interrupted(fact))
             case Seated() | Refusal() | Resumed():
@@ -122,7 +122,7 @@ async def _turn(call: Call, answer: Answer, pool: Pool, ticket: Ticket, asked: Q
                 if place is not None:
                     place.over(fact)
                 return fact
-            case Gone() | Expired() | Closing():
+            case Gone() | Expired() | Closing() | Revoked():
                 pool.withdraw(ticket)
                 if place is not None:
                     place.over(None)
@@ -161,10 +161,12 @@ def _goes_on(fact: Fact, answer: Answer) -> bool:
 
 
 async def _busy(answer: Answer, pool: Pool, replica: Replica, retry_after_s: float | None) -> Result | None:
-    """The replica refused before work. Another server's word is kept by all calls, and this one goes elsewhere at once; one of
-    our own seemed to have room: let its next report come in before asking again."""
+    """The replica refused before work. Another server's word is kept by all calls, if it is not about this one alone, and this one
+    goes elsewhere at once; one of our own seemed to have room: let its next report come in before asking again."""
     clock = pool.clock
     if replica.kind is not ReplicaKind.LINK:
+        if retry_after_s == 0:
+            return None
         pause_s = rest_s(retry_after_s, pool.rules)
         until_s = clock.now() + pause_s
         replica.rest(until_s)
@@ -177,7 +179,7 @@ async def _busy(answer: Answer, pool: Pool, replica: Replica, retry_after_s: flo
         match fact:
             case Resumed():
                 return None
-            case Gone() | Expired() | Closing():
+            case Gone() | Expired() | Closing() | Revoked():
                 return interrupted(fact)
             case _:
                 pass  # of an attempt that was given up already
@@ -256,7 +258,7 @@ def _left(pool: Pool, trip: Trip, result: Result) -> Result:
     return result
 
 
-def interrupted(fact: Gone | Expired | Closing) -> Result:
+def interrupted(fact: Gone | Expired | Closing | Revoked) -> Result:
     """How a call ends that something from outside ends."""
     match fact:
         case Gone():
@@ -265,6 +267,8 @@ def interrupted(fact: Gone | Expired | Closing) -> Result:
             return Stop(Why.DEADLINE, fact.what)
         case Closing():
             return Stop(Why.SHUTDOWN, "this gateway is shutting down; ask again")
+        case Revoked():
+            return Stop(Why.REVOKED, "the API key, sign-in or user behind this call was revoked; show another one")
         case _:
             assert_never(fact)
 

@@ -179,7 +179,7 @@ class CloudAttempt:
             self._receiver.broken(f"the provider does not know the model: {message}", ran=False)
         elif call.work is not None:
             self._account.refused(call.id)
-            self._receiver.busy(None)
+            self._receiver.busy(0.0)
         else:
             self._inner.body(bytes(self._error))
             finish()

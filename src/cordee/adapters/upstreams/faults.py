@@ -91,7 +91,7 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], now: datetime | N
     if status < 400:
         return PASSED
     if status in BUSY:
-        return Busy(retry_after(headers, now))
+        return Busy(retry_after(headers, now) or None)  # "at once" is said by servers that are full all the same
     if status in OUR_ACCOUNT:
         return Fault(f"it refused this gateway's own key (status {status})", ran=False)
     if status == LOOP:
