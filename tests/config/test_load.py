@@ -102,6 +102,7 @@ def test_the_file_is_the_explicit_one_then_the_variable_then_the_data_directory_
         ("[engine]\nubatch = 4096\nbatch = 512", "FILE, line 2: engine.ubatch is 4096, above engine.batch = 512"),
         ("[engine]\nprefill_tokens_max = 4096", "engine.prefill_tokens_max is 4096, above engine.batch = 2048"),
         ("[link]\nbeat_s = 0.1", "not below link.suspect_s_min"),
+        ("[services.chats.outbox]\nlease_s = 5.0", "not below services.chats.outbox.lease_s = 5: no event would"),
         ("[link]\nidle_beat_s = 0.001", "above link.idle_beat_s"),
         ("[gateway]\ndrain_s = 60", "FILE, line 2: gateway.drain_s is 60, not below supervisor.stop_s = 35"),
         ("[supervisor]\nsilent_s = 2", "silent_s is 2, within the 3 s for which a busy process may say nothing"),

@@ -11,6 +11,10 @@ from cordee.config.tree import Config
 from cordee.policy.silence import SILENT_S
 
 PORT_MAX = 65_535
+STORE_URLS = (
+    *("redis://", "rediss://", "unix:/"),
+    *("redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"),
+)
 NO_MODEL = Serve(model="-")  # what a model has that says nothing
 _NAME = {ord(c): None for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-"}
 ANY_HOST = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - named to be compared with, nothing is bound here
@@ -33,8 +37,16 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _certificates(config)
     yield from _outside(config)
     yield from _served(config)
-    if config.store.url and not config.store.url.startswith(("redis://", "rediss://", "unix:/")):
-        yield "store.url", "is none of redis://HOST:PORT, rediss://HOST:PORT, unix:/PATH"
+    if config.store.url and not config.store.url.startswith(STORE_URLS):
+        yield "store.url", f"begins with none of {', '.join(STORE_URLS)}"
+    for name in ("accounts", "chats", "files", "batches", "webhooks"):
+        outbox = getattr(config.services, name).outbox
+        if outbox.publish_s >= outbox.lease_s:
+            yield (
+                f"services.{name}.outbox.publish_s",
+                f"is {outbox.publish_s:g}, not below services.{name}.outbox.lease_s = {outbox.lease_s:g}: no event would be begun that "
+                "might outlast the lease, so none would ever leave; a third of it is a good value",
+            )
     if config.link.beat_s >= config.link.suspect_s_min:
         yield (
             "link.beat_s",

@@ -9,7 +9,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class GatewayLaunch:
     """`replicas`: `http://HOST:PORT`, `unix:/PATH`, `tls://HOST:PORT` or `guest:/PATH`. `gateways`: how many gateways share them. `grpc`:
-    HOST:PORT where it speaks gRPC too, "" for nowhere. `store`: the URL of the store that all gateways share, "" for none."""
+    HOST:PORT where it speaks gRPC too, "" for nowhere. `store`: the URL of the store that all gateways share, "" for none. `services`:
+    `unix:/PATH` of each services process, that of the own server first."""
 
     name: str
     server: int
@@ -20,6 +21,7 @@ class GatewayLaunch:
     gateways: int = 1
     grpc: str = ""
     store: str = ""
+    services: tuple[str, ...] = ()
 
 
 GUEST = "guest:"  # and the path of the socket at which a guest's minder says how it is
@@ -33,6 +35,17 @@ def is_link(replica: str) -> bool:
 def is_url(replica: str) -> bool:
     """A server reached by URL, not one of our own workers."""
     return replica.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class ServicesLaunch:
+    """`listen`: `unix:/PATH`. `gateways`: HOST:PORT of each gateway that the services ask, those of the own server first."""
+
+    name: str
+    server: int
+    listen: str
+    gateways: tuple[str, ...]
+    data: Path
 
 
 @dataclass(frozen=True, slots=True)

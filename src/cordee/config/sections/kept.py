@@ -29,7 +29,7 @@ class Store(Section, frozen=True):
     """What gateways share: kept calls, idempotency keys, receipts, leases. Without it each gateway remembers for itself."""
 
     enabled: bool = True
-    url: str = ""  # redis://, rediss:// or unix:/PATH of a Redis or Valkey; "": `cordee up` starts a Valkey of its own
+    url: str = ""  # redis://, redis+sentinel://, redis+cluster:// (with TLS: rediss…) or unix:/PATH; "": `cordee up` starts a Valkey
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 0.25  # of one exchange with it; a call never waits longer for it
     failures: Count = 3  # in a row; then it is left alone for `away_s`
     away_s: Positive = 1.0
