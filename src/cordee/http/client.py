@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GOES_ON, KEEP, CLOSE = range(3)  # how far a response is: not whole, or whole and the connection to be kept or closed
 HEADERS_MAX = 100
+HEAD_METHOD = b"HEAD "
 LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -55,16 +56,34 @@ class Pausable(Protocol):
     def resume(self) -> None: ...
 
 
+class Source(Protocol):
+    """Whoever sends the body of a request piece by piece, once `started` says that its head has left."""
+
+    def started(self) -> None:
+        """The connection is there: `Streaming.write` may be called from now on."""
+        ...
+
+    def hold(self) -> None:
+        """The server takes less than is written: nothing more for now."""
+        ...
+
+    def go_on(self) -> None:
+        """It has taken what was written."""
+        ...
+
+
 class Exchange:
     """One request under way."""
 
-    __slots__ = ("connection", "data", "is_over", "receiver")
+    __slots__ = ("connection", "data", "is_bodiless", "is_held", "is_over", "receiver")
+    is_sent = True  # all of it has been written, as soon as anything has
 
     def __init__(self, receiver: Receiver, data: bytes) -> None:
         self.receiver = receiver
         self.data = data  # until the answer begins: an idle connection may turn out to be closed
         self.connection: Connection | None = None
-        self.is_over = False
+        self.is_over = self.is_held = False
+        self.is_bodiless = data.startswith(HEAD_METHOD)  # its answer has a length, and no body
 
     def cancel(self) -> None:
         """Nothing more is pushed; the server sees the connection end and may stop working."""
@@ -79,11 +98,33 @@ class Exchange:
 
     def pause(self) -> None:
         if self.connection is not None:
+            self.is_held = True
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
         if self.connection is not None:
+            self.is_held = False
             self.connection.transport.resume_reading()
+
+
+class Streaming(Exchange):
+    """One request whose body is sent as it comes. It is never sent a second time."""
+
+    __slots__ = ("is_sent", "source")
+
+    def __init__(self, receiver: Receiver, head: bytes, source: Source) -> None:
+        super().__init__(receiver, head)
+        self.source = source
+        self.is_sent = False
+
+    def write(self, data: bytes) -> None:
+        """A piece of the request, framed as its head says. Without effect once it is over."""
+        if self.connection is not None:
+            self.connection.transport.write(data)
+
+    def end(self) -> None:
+        """All of it has been written."""
+        self.is_sent = True
 
 
 class Connection(asyncio.Protocol):
@@ -108,6 +149,17 @@ class Connection(asyncio.Protocol):
         self.exchange = exchange
         exchange.connection = self
         self.transport.write(exchange.data)
+        if isinstance(exchange, Streaming):
+            exchange.data = b""  # what is gone is gone
+            exchange.source.started()
+
+    def pause_writing(self) -> None:
+        if isinstance(self.exchange, Streaming) and not self.exchange.is_over:
+            self.exchange.source.hold()
+
+    def resume_writing(self) -> None:
+        if isinstance(self.exchange, Streaming) and not self.exchange.is_over:
+            self.exchange.source.go_on()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -161,6 +213,8 @@ class Connection(asyncio.Protocol):
                         self._is_unmarked = False
                         break
                 exchange.receiver.head(status, self._headers)
+                if exchange.is_bodiless:
+                    self._end = CLOSE  # the parser would wait for a body
             self._headers = []
 
     def on_body(self, data: bytes) -> None:
@@ -184,7 +238,9 @@ class Connection(asyncio.Protocol):
             return
         exchange.is_over = True
         exchange.connection = None
-        if end == KEEP and not self.transport.is_closing():
+        if exchange.is_held:  # by its last piece: the next exchange is not
+            self.transport.resume_reading()
+        if end == KEEP and exchange.is_sent and not self.transport.is_closing():
             self._pool.keep(self)
         else:
             self.transport.close()

@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from cordee.http.exchange import CLOSE, STATUS_LINES, Answer, Exchange, HeadExchange, Successor
+from cordee.http.inflow import Inflow
 from cordee.http.reading import ANSWER, BODY, HEAD, IDLE, LINGER, Reading
 from cordee.http.request import Limits, Rejection, Request
 
@@ -51,6 +52,8 @@ class Connection(Reading):
             self._peer = ""
         self._ahead = None
         self._aside = b""
+        if self.inflow is not None:
+            self._forget_body(self.inflow)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost()
@@ -75,7 +78,25 @@ class Connection(Reading):
         exchange = self._exchange = (Exchange if request.method != b"HEAD" else HeadExchange)(self, request)
         server = self.server
         server.turn.begun += 1
+        if request.inflow is not None:
+            self._begin_early(request, request.inflow, exchange)
+            return
         server.handler.handle(request, exchange)
+
+    def _begin_early(self, request: Request, inflow: Inflow, exchange: Exchange) -> None:
+        """Its body is still to come, or some of it."""
+        if not inflow.is_whole:
+            self.inflow = inflow
+            inflow.begin(self.transport, self.server.now_s)
+        self.server.handler.handle(request, exchange)
+        if self.inflow is not inflow:
+            return
+        if b"expect" in request.headers and request.version == "1.1":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._is_held:  # it came behind another one
+            self._is_held = False
+            if not inflow.is_held:
+                self.transport.resume_reading()
 
     def replace(self, exchange: Exchange) -> Exchange:
         """Another one takes the place of the exchange under way; returns it."""
@@ -85,6 +106,9 @@ class Connection(Reading):
     def finished(self, keep_alive: bool) -> None:
         """The exchange has been answered."""
         self._exchange = None
+        if self.inflow is not None:
+            self._leave_body(self.inflow)
+            return
         self.state, self.since_s = self._next_state, self.server.now_s
         if not keep_alive:
             self.transport.close()
@@ -107,9 +131,46 @@ class Connection(Reading):
 
     def _refuse_in_turn(self) -> None:
         """After the requests that came whole before it."""
+        if self.state == LINGER:
+            return  # the answer has left already
+        if self.inflow is not None:
+            self._break_off(self.inflow)
+            return
+        if self._coming is not None and self._ahead:
+            self._ahead.pop()  # the body of the last one is what cannot be read
+            self._coming = None
         if self._exchange is None and not self._ahead:
             assert self._fault is not None
             self._refuse(self._fault)
+
+    def _break_off(self, inflow: Inflow) -> None:
+        """The body of the request under way cannot be read to its end."""
+        exchange, self._exchange = self._exchange, None
+        is_answered = inflow.is_answered
+        self._forget_body(inflow)
+        if exchange is not None:
+            exchange.lost()
+        assert self._fault is not None
+        if is_answered:
+            self.transport.abort()  # an answer within an answer would be taken for a part of it
+        else:
+            self._refuse(self._fault)
+
+    def _leave_body(self, inflow: Inflow) -> None:
+        """The answer is whole before the request is: what still comes is read and dropped for a moment, or the client would not
+        see the answer."""
+        self._forget_body(inflow)
+        self._fault = self._fault or Rejection(400, "the connection ends with the answer before")
+        self.state, self.since_s = LINGER, self.server.now_s
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _forget_body(self, inflow: Inflow) -> None:
+        is_held = inflow.is_held
+        self.inflow = self._coming = None
+        inflow.leave()
+        if is_held and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _refuse(self, fault: Rejection | Answer) -> None:
         answer = fault if isinstance(fault, Answer) else self.server.handler.rejected(fault)
@@ -134,7 +195,11 @@ class Connection(Reading):
             self._successor.swept(now_s, closing=self.server.closing)
             return
         waited_s = now_s - self.since_s
-        if self.paused:
+        if self.inflow is not None:
+            if self.inflow.is_late(now_s, limits.body_timeout_s):
+                self._fault = Rejection(408, "the body of the request did not come in time")
+                self._break_off(self.inflow)
+        elif self.paused:
             if waited_s > limits.idle_timeout_s:
                 self.transport.abort()
         elif self.state == LINGER:

@@ -131,7 +131,7 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        if not self._keep_alive or connection.server.closing:
+        if not self._keep_alive or connection.server.closing or connection.inflow is not None:
             self._keep_alive = False
             end = b"connection: close\r\n\r\n"
         else:
@@ -147,12 +147,30 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        close = not self._keep_alive or connection.server.closing or not self._chunked
+        inflow = connection.inflow
+        close = not self._keep_alive or connection.server.closing or not self._chunked or inflow is not None
+        if inflow is not None:
+            inflow.is_answered = True
         self._keep_alive = not close
         coding = b"transfer-encoding: chunked\r\n" if self._chunked else b""
         connection.transport.write(
             STATUS_LINES[status] + connection.server.date + headers + coding + (CLOSE if close else b"") + b"\r\n"
         )
+
+    def begin_sized(self, status: int, headers: bytes, length: int | None) -> None:
+        """The head of an answer that comes in pieces and whose length is known, in bytes; None: it has no body by its status.
+        Whoever cannot write all of it aborts."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._chunked = False
+        inflow = connection.inflow
+        if inflow is not None:
+            inflow.is_answered = True
+        self._keep_alive = self._keep_alive and not connection.server.closing and inflow is None
+        framing = b"" if length is None else b"content-length: %d\r\n" % length
+        close = b"" if self._keep_alive else CLOSE
+        connection.transport.write(STATUS_LINES[status] + connection.server.date + headers + framing + close + b"\r\n")
 
     def write(self, data: bytes) -> None:
         """A piece of the answer; `data` must not be empty."""
@@ -226,6 +244,9 @@ class MarkedExchange(Exchange):
     def begin(self, status: int, headers: bytes) -> None:
         super().begin(status, self._lines + headers)
 
+    def begin_sized(self, status: int, headers: bytes, length: int | None) -> None:
+        super().begin_sized(status, self._lines + headers, length)
+
 
 class HeadExchange(Exchange):
     """An exchange whose request was HEAD: the answer has the length of a body, and none (RFC 9110, 9.3.2)."""
@@ -236,9 +257,24 @@ class HeadExchange(Exchange):
         connection = self._connection
         if connection is None:
             return
-        self._keep_alive = self._keep_alive and not connection.server.closing
+        self._keep_alive = self._keep_alive and not connection.server.closing and connection.inflow is None
         length = b"content-length: %d\r\n" % len(answer.body)
         close = b"" if self._keep_alive else CLOSE
         head = STATUS_LINES[answer.status] + connection.server.date + answer.headers
         connection.transport.write(head + length + close + b"\r\n")
         self._detach(connection)
+
+    def with_headers(self, request: Request, lines: bytes) -> Exchange:
+        return self  # whoever asks for a head only gets them with the next answer
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """What would come in chunks: as its length is not known, none is said."""
+        self.begin_sized(status, headers, None)
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def end(self, data: bytes = b"") -> None:
+        connection = self._connection
+        if connection is not None:
+            self._detach(connection)

@@ -16,15 +16,15 @@ import ssl
 from collections import deque
 from collections.abc import Iterator
 
-from cordee.http.client import Connection, Exchange, Receiver
+from cordee.http.client import Connection, Exchange, Receiver, Source, Streaming
 from cordee.http.names import Name, ask_system
 
 CONNECT_S = 2.0
 IDLE_MAX = 4096  # idle connections kept: of thousands under way, hundreds end in one turn of the loop and begin again
 DIALLING_MAX = 256  # connections that are being opened at once
 OURS = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
-)  # what this host has no more of
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)  # what this host, or the queue before a unix socket, has no more of
 
 
 class Line(deque[Exchange]):
@@ -61,11 +61,16 @@ class ConnectionPool:
     """All connections to one server."""
 
     __slots__ = (
-        "_again", "_connect_s", "_dialling", "_host", "_idle", "_idle_max", "_loop", "_name", "_port", "_tasks", "_tls", "_up", "_waiting",
+        "_again", "_connect_s", "_dialling", "_host", "_idle", "_idle_max", "_loop", "_name", "_path", "_port", "_tasks", "_tls",
+        "_up", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float = CONNECT_S) -> None:
-        """`connect_s`: how long a connection may take to come up, names and TLS included."""
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float = CONNECT_S, path: str = ""
+    ) -> None:  # fmt: skip
+        """`connect_s`: how long a connection may take to come up, names and TLS included. `path`: of a unix socket, which stands
+        for all the rest."""
+        self._path = path
         self._connect_s = connect_s
         self._host = host
         self._port = port
@@ -91,6 +96,13 @@ class ConnectionPool:
                 return exchange
         self._waiting.append(exchange)
         self._dial()
+        return exchange
+
+    def send_once(self, data: bytes, receiver: Receiver, source: Source | None = None) -> Exchange:
+        """A request that must not be sent a second time: on a fresh connection, as an idle one might turn out to be closed.
+        `source`: sends its body, of which `data` is the head only."""
+        exchange = Exchange(receiver, data) if source is None else Streaming(receiver, data, source)
+        self.send_again(exchange)
         return exchange
 
     def send_again(self, exchange: Exchange) -> None:
@@ -153,7 +165,10 @@ class ConnectionPool:
         self._dial()
 
     async def _open(self) -> Connection:
-        """To the first of the name's addresses that takes it. Raises OSError."""
+        """To the socket, or to the first of the name's addresses that takes it. Raises OSError."""
+        if self._path:
+            _, connection = await self._loop.create_unix_connection(lambda: Connection(self), self._path)
+            return connection
         tried: set[str] = set()
         fault = OSError(f"{self._host} has no address")
         while left := [address for address in await self._name.addresses() if address not in tried]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from cordee.http.exchange import Answer, Exchange, Successor
+from cordee.http.inflow import Inflow
 from cordee.http.request import (
     NO_SWITCH,
     URL_BYTES_MAX,
@@ -41,8 +42,9 @@ class Reading(asyncio.Protocol):
     """The reading half of a client's connection."""
 
     __slots__ = (
-        "_ahead", "_aside", "_body", "_body_bytes", "_chunk_bytes", "_exchange", "_fault", "_head_bytes", "_headers", "_is_held",
-        "_next_state", "_parser", "_raw_bytes", "_request", "_successor", "_target", "server", "since_s", "state", "transport",
+        "_ahead", "_aside", "_body", "_body_bytes", "_chunk_bytes", "_coming", "_exchange", "_fault", "_head_bytes", "_headers",
+        "_is_held", "_next_state", "_parser", "_raw_bytes", "_request", "_successor", "_target", "inflow", "server", "since_s",
+        "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -58,6 +60,8 @@ class Reading(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._ahead: deque[Request] | None = None
         self._aside = b""  # what was sent while others had their turn
+        self._coming: Inflow | None = None  # the body that is being read, if it is one to be pushed on
+        self.inflow: Inflow | None = None  # the same, once the request is answered to whom it belongs
         self._fault: Rejection | Answer | None = None
         self._successor: Successor | None = None  # what the connection has become
         self._is_held = False  # not read from, until the answers under way are complete
@@ -89,7 +93,8 @@ class Reading(asyncio.Protocol):
                     self._again(known[0], data[end:])
                     return
         self._chunk_bytes = len(data)
-        if self._exchange is not None:  # one read ahead is enough: what a client sends meanwhile has a bound
+        if self._exchange is not None and self.inflow is None:
+            # One read ahead is enough: what a client sends meanwhile has a bound.
             self._is_held = True
             self.transport.pause_reading()
         try:
@@ -108,7 +113,7 @@ class Reading(asyncio.Protocol):
                 self._fault = Rejection(400, f"this is not HTTP/1.1: {error}")
         if self._fault is not None:
             self._refuse_in_turn()
-        elif self.state == BODY:
+        elif self.state == BODY or self._coming is not None:
             self._raw_bytes += len(data)
             if self._raw_bytes > CODING_MAX * self._body_bytes + self.server.limits.header_bytes_max:
                 self._fault = Rejection(400, "the body is nearly all framing; send larger chunks, and no trailers")
@@ -138,9 +143,10 @@ class Reading(asyncio.Protocol):
         data, self._aside = self._aside, b""
         if not data or self.transport.is_closing():
             return  # the client has gone, or will not be answered any more
-        if self._is_held and self._exchange is None:
+        if self._is_held and (self._exchange is None or self.inflow is not None):
             self._is_held = False
-            self.transport.resume_reading()
+            if self.inflow is None or not self.inflow.is_held:
+                self.transport.resume_reading()
         if self._successor is None:
             self.data_received(data)
         else:
@@ -207,17 +213,23 @@ class Reading(asyncio.Protocol):
             fault = length_fault(headers[b"content-length"])
             if fault is None:
                 length = int(headers[b"content-length"])
-                if length > server.limits.body_bytes_max:
-                    fault = self._too_large()
         if fault is not None:
             self._fault = fault
             return
         refusal = server.handler.admit(request)
+        inflow = request.inflow
+        if length > (server.limits.body_bytes_max if inflow is None else inflow.bytes_max or length):
+            self._fault = self._too_large(server.limits.body_bytes_max if inflow is None else inflow.bytes_max)
+            return
         if refusal is not None:
-            request.caller = refusal
+            request.caller, request.inflow = refusal, None
             if length > READ_ANYWAY_BYTES or b"transfer-encoding" in headers:
                 self._fault = refusal
                 return
+        elif inflow is not None:
+            self._coming = inflow
+            self._is_next(request)
+            return
         if self._exchange is not None:
             self._next_state = BODY
             return
@@ -229,8 +241,11 @@ class Reading(asyncio.Protocol):
         if self._fault is not None:
             return
         self._body_bytes += len(body)
-        if self._body_bytes > self.server.limits.body_bytes_max:
-            self._fault = self._too_large()
+        if self._coming is not None:
+            if not self._coming.take(body):
+                self._fault = self._too_large(self._coming.bytes_max)
+        elif self._body_bytes > self.server.limits.body_bytes_max:
+            self._fault = self._too_large(self.server.limits.body_bytes_max)
         elif not self._body:
             self._body = body
         elif isinstance(self._body, list):
@@ -241,10 +256,20 @@ class Reading(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._fault is not None:
             return
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            self.inflow = None
+            self._next_state = IDLE
+            coming.end()
+            return
         request, body = self._request, self._body
         request.body = b"".join(body) if isinstance(body, list) else body
         self._body = b""
         self._next_state = IDLE
+        self._is_next(request)
+
+    def _is_next(self, request: Request) -> None:
+        """It begins, or waits for those before it."""
         if self._exchange is None and not self._ahead:
             self._begin(request)
             return
@@ -254,5 +279,5 @@ class Reading(asyncio.Protocol):
         if len(self._ahead) >= AHEAD_MAX:
             self._fault = Rejection(400, f"more than {AHEAD_MAX} requests were sent ahead")
 
-    def _too_large(self) -> Rejection:
-        return Rejection(413, f"the body is longer than {self.server.limits.body_bytes_max} bytes")
+    def _too_large(self, bytes_max: int) -> Rejection:
+        return Rejection(413, f"the body is longer than {bytes_max} bytes")

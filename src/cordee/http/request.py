@@ -11,6 +11,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
+from cordee.http.inflow import Inflow
+
 URL_BYTES_MAX = 8 * 1024
 NO_SWITCH = "this path does not change protocols; send the request without Upgrade"
 HEADERS_MAX = 100
@@ -58,6 +60,7 @@ class Request:
         "body",
         "caller",
         "headers",
+        "inflow",
         "keep_alive",
         "method",
         "onward",
@@ -77,6 +80,7 @@ class Request:
         self.body = b""
         self.caller: object = None  # whoever `Handler.admit` found
         self.remembered: dict[Any, Any] | None = None  # what a handler has found in this head, while it comes again
+        self.inflow: Inflow | None = None  # set by `Handler.admit`: the body comes there, and `body` stays empty
         self.onward: Any = None  # what a handler may do with it when it cannot be answered as it asks
 
 

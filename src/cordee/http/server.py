@@ -30,11 +30,12 @@ class Handler(Protocol):
 
     def admit(self, request: Request) -> Answer | None:
         """Called when the head is complete, before any body is read. An answer refuses the request: a large body is not
-        read at all; after a small one `handle` finds the answer in `request.caller`."""
+        read at all; after a small one `handle` finds the answer in `request.caller`. Whoever sets `request.inflow` gets the
+        body as it comes, within that inflow's limit."""
         ...
 
     def handle(self, request: Request, exchange: Exchange) -> None:
-        """Called when the request is complete."""
+        """Called when the request is complete; one with an inflow, when its head is."""
         ...
 
     def rejected(self, rejection: Rejection) -> Answer:

@@ -1,0 +1,1 @@
+"""What is not for models passes through the gateway to the services behind it."""
