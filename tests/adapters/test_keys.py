@@ -16,7 +16,7 @@ import pytest
 from cordee.adapters.keyring import KeysError, Standing, create_key, read_keys, revoke_key
 from cordee.adapters.keys import FileDirectory, admin_key, ensure_admin_key
 from cordee.domain.call import Priority
-from cordee.domain.caller import ADMIN, INFERENCE, Allowances
+from cordee.domain.caller import EVERY_SCOPE, USER_SCOPES, Allowances
 
 
 def test_a_created_key_is_known_by_its_hash_alone(tmp_path):
@@ -30,7 +30,7 @@ def test_a_created_key_is_known_by_its_hash_alone(tmp_path):
     caller = FileDirectory(tmp_path, {}).identify(key.encode())
     assert caller == record.caller
     assert caller is not None
-    assert (caller.tenant, caller.scopes, caller.allowances) == ("sales", frozenset({INFERENCE}), Allowances(60, 4))
+    assert (caller.tenant, caller.scopes, caller.allowances) == ("sales", USER_SCOPES, Allowances(60, 4))
 
 
 @pytest.mark.parametrize("key", [b"", b"ck-", b"x" * 5000, b"\0", b"\xff\xfe", "é".encode()])
@@ -52,7 +52,7 @@ def test_the_admin_key_is_made_once_and_for_its_owner_only(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     caller = FileDirectory(data, {}).identify(key.strip().encode())
     assert caller is not None
-    assert caller.scopes == {ADMIN, INFERENCE}
+    assert caller.scopes == EVERY_SCOPE
 
 
 def test_the_environment_replaces_the_admin_key(tmp_path):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cordee.domain.call import Priority, Sensitivity
-from cordee.domain.caller import ADMIN, INFERENCE, UNLIMITED, Allowances, Budget, Caller, Period
+from cordee.domain.caller import ADMIN, INFERENCE, UNLIMITED, Allowances, Budget, Caller, Period, stands_for
 
 KEYS_FILE = "keys.json"
 FILE_BYTES_MAX = 64 * 1024 * 1024  # the most keys there can be, of the longest names
@@ -26,6 +26,7 @@ LIMIT_MAX = 1_000_000_000  # more than any machine answers; a typing mistake bey
 TOKENS_MAX = 1_000_000_000_000_000  # of a budget; still exact in a double
 MONEY_MAX = 1_000_000_000.0
 BUDGETS_MAX = len(Period)
+MARK_DIGITS = 16  # of the hash of a key's hash: it tells one key from the next, and nothing else
 REGION_PATTERN = r"^([a-z0-9-]{1,63})?\Z"  # what the header X-Cordee-Region may say, in lower case
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 _Region = Annotated[str, Meta(pattern=REGION_PATTERN)]
@@ -90,9 +91,9 @@ class KeyRecord(_Limited, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     def caller_of(self, shared: Allowances) -> Caller:
         return Caller(
-            self.id, self.tenant, frozenset(self.scopes), self.allowances, shared, Priority[self.priority.upper()],
+            self.id, self.tenant, stands_for(frozenset(self.scopes)), self.allowances, shared, Priority[self.priority.upper()],
             Priority[self.priority_max.upper()], self.local_only, Sensitivity[self.sensitivity.upper()],
-            self.region,
+            self.region, grant=mark(bytes.fromhex(self.digest)),
         )  # fmt: skip
 
 
@@ -126,6 +127,11 @@ class FileState:
 def digest(key: bytes) -> bytes:
     """What is stored and looked up in place of a key."""
     return hashlib.sha256(key).digest()
+
+
+def mark(stored: bytes) -> str:
+    """What another key of the same id would not have. `stored`: the digest of the key."""
+    return digest(stored).hex()[:MARK_DIGITS]
 
 
 def file_state(path: Path) -> FileState | None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cordee.adapters.durable import OWNER_ONLY, directory, locked, replace
+from cordee.adapters.key_file import mark
 from cordee.adapters.keyring import (
     KEY_PREFIX,
     KEY_RANDOM_BYTES,
@@ -25,15 +26,12 @@ from cordee.adapters.keyring import (
     file_state,
     read_all,
 )
-from cordee.domain.caller import ADMIN, INFERENCE, Caller
+from cordee.domain.caller import EVERY_SCOPE, Caller
 
 ADMIN_KEY_FILE = "admin.key"
 ADMIN_KEY_VARIABLE = "CORDEE_ADMIN_KEY"
 KEY_CHARACTERS_MAX = 4096
-MARK_DIGITS = 16  # of the hash of a key's hash: it tells one key from the next, and nothing else
-
 _ADMIN_LOCK_FILE = "admin.lock"
-_ADMIN = Caller(key_id="admin", tenant="admin", scopes=frozenset({ADMIN, INFERENCE}))
 _log = logging.getLogger(__name__)
 
 
@@ -93,6 +91,11 @@ class FileDirectory:
         None where there is no such key (any more)."""
         return self._holders.get(key_id)
 
+    def still(self, caller: Caller) -> Caller | None:
+        """Who `caller` is now that was identified earlier; None where the key is gone, or is another one."""
+        found = self._holders.get(caller.key_id)
+        return found[0] if found is not None and found[1] == caller.grant else None
+
     def refresh(self) -> bool:
         """Read again what changed on disk; True if something was. A file that is broken now changes nothing: the keys that
         were known stay, and one line in the log says so until it is whole again."""
@@ -128,12 +131,12 @@ class FileDirectory:
             callers[stored] = (stored, record.caller_of(held.shared(record.tenant)))
         if self._environ.get(ADMIN_KEY_VARIABLE) or (self._data / ADMIN_KEY_FILE).exists():
             stored = digest(admin_key(self._data, self._environ).encode())
-            callers[stored] = (stored, _ADMIN)
+            callers[stored] = (stored, Caller("admin", "admin", EVERY_SCOPE, grant=mark(stored)))
         return callers
 
 
 def _by_id(callers: Mapping[bytes, tuple[bytes, Caller]]) -> dict[str, tuple[Caller, str]]:
-    return {caller.key_id: (caller, digest(stored).hex()[:MARK_DIGITS]) for stored, caller in callers.values()}
+    return {caller.key_id: (caller, caller.grant) for stored, caller in callers.values()}
 
 
 def _read_admin_key(path: Path) -> str:

@@ -9,6 +9,17 @@ from cordee.domain.call import Priority, Sensitivity
 
 ADMIN = "admin"
 INFERENCE = "inference"
+# What a key of the key file may do at the services, where nobody has a role: as much as a user of a tenant, or everything.
+USER_SCOPES = frozenset(
+    {
+        *(INFERENCE, "chats.read", "chats.write", "files.read", "files.write", "batches.read", "batches.write"),
+        *("usage.read", "tenant.read", "keys.read", "keys.write", "webhooks.read", "webhooks.write"),
+    }
+)
+EVERY_SCOPE = USER_SCOPES | {
+    *(ADMIN, "keys.manage", "applications.read", "applications.write", "users.read", "users.write"),
+    *("tenant.write", "tenants.read", "tenants.write"),
+}
 
 
 class Period(Enum):
@@ -48,7 +59,9 @@ class Caller:
     `shared` is what all keys of the tenant may use together. `priority` is what a call gets that does not say,
     `priority_max` the highest it may ask for (the lowest number). `local_only`: its calls never leave this installation;
     otherwise `sensitivity` says how late they do. `region`: where its calls come from that do not say; "" for unknown.
-    `is_limited`: there is anything to count at all.
+    `subject` is the user or application behind the key or token, "" for a key that belongs to the tenant alone. `grant` is what must
+    go on for the caller to go on: the mark of the key, or the signing in that the token came of. `is_limited`: there is anything to
+    count at all.
     """
 
     key_id: str
@@ -61,8 +74,17 @@ class Caller:
     local_only: bool = False
     sensitivity: Sensitivity = Sensitivity.INTERNAL
     region: str = ""
+    subject: str = ""
+    grant: str = field(default="", compare=False)
     is_limited: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         limited = self.allowances != UNLIMITED or self.shared != UNLIMITED
         object.__setattr__(self, "is_limited", limited)  # once, where the key is read: a call asks one attribute
+
+
+def stands_for(scopes: frozenset[str]) -> frozenset[str]:
+    """All that a key of the key file with these scopes may do."""
+    if ADMIN in scopes:
+        return scopes | (EVERY_SCOPE if INFERENCE in scopes else EVERY_SCOPE - {INFERENCE})
+    return scopes | USER_SCOPES if INFERENCE in scopes else scopes

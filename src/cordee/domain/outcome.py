@@ -12,6 +12,7 @@ class Why(StrEnum):
 
     BAD_KEY = "invalid_api_key"
     NO_SCOPE = "insufficient_scope"
+    REVOKED = "key_revoked"  # while the call was under way
     NO_MODEL = "model_not_found"
     RATE = "rate_limit_exceeded"
     CONCURRENCY = "concurrency_limit_exceeded"

@@ -49,5 +49,8 @@ PASSAGES: tuple[Passage, ...] = (
     ),
     *_of(Service.FILES, "/v1/files", "/v1/files/", "/v1/uploads", "/v1/uploads/"),
     *_of(Service.BATCHES, "/v1/batches", "/v1/batches/", "/v1/jobs", "/v1/jobs/"),
-    *_of(Service.WEBHOOKS, "/v1/webhooks", "/v1/webhooks/"),
+    *_of(
+        Service.WEBHOOKS,
+        *("/v1/webhooks/", "/v1/webhook_endpoints", "/v1/webhook_endpoints/", "/v1/webhook_event_types"),
+    ),
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cordee.domain.call import Call
+from cordee.domain.caller import Caller
 from cordee.domain.chunk import Finish, TokenLogprobs
 from cordee.domain.replica import Continuation
 from cordee.flow.facts import DONE, Broken, Expired, Fact
@@ -89,13 +90,14 @@ class Answer:
     """The journal of one call and the way of its tokens. `outputs[i]` are the ids of choice i emitted so far."""
 
     __slots__ = (
-        "_counts", "_open", "attempt", "box", "broken_s", "cached", "call", "clock", "done", "first_s", "last_s", "on_first", "outputs",
-        "running", "sent", "sent_bytes_left", "sink", "slot", "started", "trip",
+        "_counts", "_open", "attempt", "box", "broken_s", "cached", "call", "caller", "clock", "done", "first_s", "last_s", "on_first",
+        "outputs", "running", "sent", "sent_bytes_left", "sink", "slot", "started", "trip",
     )  # fmt: skip
 
     def __init__(self, call: Call, sink: Sink, box: Mailbox[Fact], clock: Clock, counts: Counts) -> None:
         n = call.sequences
         self.call = call
+        self.caller: Caller | None = None  # whose call ends when they go
         self.sink = sink
         self.box = box
         self.clock = clock

@@ -43,14 +43,20 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """The key, the signing in or the user behind the call has gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """A pause that the call asked for is over."""
 
 
-Fact = Done | Broken | Gone | Expired | Closing | Resumed | Seated | Refusal
+Fact = Done | Broken | Gone | Expired | Closing | Revoked | Resumed | Seated | Refusal
 
 DONE = Done()
 GONE = Gone()
 CANCELLED = Gone(for_good=True)
 CLOSING = Closing()
+REVOKED = Revoked()
 RESUMED = Resumed()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from cordee.domain.call import Call
 from cordee.flow.answer import Answer
-from cordee.flow.facts import Closing, Expired, Gone, Resumed
+from cordee.flow.facts import Closing, Expired, Gone, Resumed, Revoked
 from cordee.flow.pool import Pool
 from cordee.flow.serve import Result, interrupted, serve
 from cordee.flow.trip import Trip
@@ -30,7 +30,7 @@ async def guarded(call: Call, answer: Answer, pool: Pool, ward: Ward, trip: Trip
     try:
         while not is_first:
             match await answer.box.next():
-                case Gone() | Expired() | Closing() as fact:
+                case Gone() | Expired() | Closing() | Revoked() as fact:
                     ward.forget(trip)
                     return interrupted(fact)
                 case Resumed():

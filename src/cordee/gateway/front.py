@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from urllib.parse import unquote_to_bytes
@@ -11,6 +12,9 @@ from cordee.domain.outcome import Refusal, Why
 from cordee.gateway.calls import Calls
 from cordee.gateway.limits.overload import RETRY_AFTER_S, Overload
 from cordee.gateway.metrics import CONTENT_TYPE, Metrics
+from cordee.gateway.on_behalf import NAME as ON_BEHALF
+from cordee.gateway.on_behalf import OnBehalf
+from cordee.gateway.passage.passages import Passages
 from cordee.gateway.paths import MethodError, Paths
 from cordee.gateway.replies import JSON, TEXT, no_model, refusal, refusal_of
 from cordee.gateway.roster import Roster
@@ -29,7 +33,7 @@ log = logging.getLogger(__name__)
 CHAT, COMPLETIONS, MODELS = b"/v1/chat/completions", b"/v1/completions", b"/v1/models"
 CALL_PATHS = frozenset({CHAT, COMPLETIONS, *TASK_PATHS})
 BEARER = b"bearer "
-OTHER_KEY_HEADERS = {b"x-api-key", b"api-key", b"sec-websocket-protocol"}
+OTHER_KEY_HEADERS = {b"x-api-key", b"api-key", b"sec-websocket-protocol", ON_BEHALF}
 KEY_SUBPROTOCOL = b"bearer."  # browsers can send a WebSocket's key in no other header
 KNOWN_MAX = 1024  # keys remembered for at most a second
 PASSED = "passed"  # with a head that is remembered: who sends it, and by which memory of keys that was found
@@ -44,6 +48,8 @@ class Front:
 
     def __init__(self, roster: Roster, directory: Directory, calls: Calls, walks: Walks, metrics: Metrics) -> None:
         self.is_draining = False
+        self.on_behalf: OnBehalf | None = None  # where there are services; elsewhere their header means nothing
+        self.passages: Passages | None = None  # to the services, where there are some
         self.sessions: BrowserSessions | None = None  # web gateways have them; to all others a cookie means nothing
         self._roster = roster
         self._directory = directory
@@ -73,13 +79,20 @@ class Front:
                 return None
         if request.path in self.paths.open:
             return None
+        passage = self.passages.find(request) if self.passages is not None and request.path not in CALL_PATHS else None
+        if passage is not None and self.passages is not None and self.passages.is_for_anybody(request, passage):
+            return None
         known = self._known.get(request.headers.get(b"authorization", b""))
         if known is not None and not refuses and not OTHER_KEY_HEADERS & request.headers.keys():
             request.caller = known
             if remembered is not None:
                 remembered[PASSED] = self._known, known
             return None
-        caller = self._signed_in(request) if self.sessions is not None and b"cookie" in request.headers else None
+        caller: Caller | Answer | None = None
+        if self.on_behalf is not None and ON_BEHALF in request.headers:
+            caller = self.on_behalf.caller(request)
+        elif self.sessions is not None and b"cookie" in request.headers:
+            caller = self._signed_in(request)
         if caller is None:
             key = presented_key(request)
             caller = key if isinstance(key, Answer) else self._directory.identify(key)
@@ -89,6 +102,9 @@ class Front:
         if isinstance(caller, Answer):
             self._metrics.rejected[caller.status] += 1
             return caller
+        if passage is not None and INFERENCE not in caller.scopes:
+            request.caller = caller  # not remembered: it is let in here, and not where models are
+            return None
         if INFERENCE not in caller.scopes:
             self._metrics.rejected[403] += 1
             return refusal(403, f"this key lacks the scope {INFERENCE!r}", code=Why.NO_SCOPE.value)
@@ -146,7 +162,10 @@ class Front:
     async def drain(self, patience_s: float) -> None:
         """Take no more calls, and wait for those in flight; what lasts longer than `patience_s` is ended with an error."""
         self.is_draining = True
-        await self._walks.drain(patience_s)
+        if self.passages is None:
+            await self._walks.drain(patience_s)
+        else:
+            await asyncio.gather(self._walks.drain(patience_s), self.passages.drain(patience_s))
 
     # -- what there is to see
 

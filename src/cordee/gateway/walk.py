@@ -67,7 +67,7 @@ class Walks:
         answer; what outlives its gateway stays with the model that it was recorded for."""
         if onward is not None and (kept is not None or onward.allowance is not None):
             if kept is None:
-                self._arrive(call, pool, sink, box, onward)
+                self._arrive(call, pool, sink, box, onward, caller)
                 return
             onward = None
         overload = self.overload
@@ -93,7 +93,7 @@ class Walks:
             sink.mark(allowance.headers)
         if onward is not None:
             onward.arrived_s = call.arrived_s
-        self._start(call, pool, sink, box, exchange, allowance, Trip(), kept, onward)
+        self._start(call, pool, sink, box, exchange, allowance, Trip(), kept, onward, caller)
 
     def gives_back(self, onward: Onward) -> None:
         """A request that had moved to another model became no call there."""
@@ -102,18 +102,18 @@ class Walks:
             self.allow.settle(self._clock.now(), onward.allowance, ended)
 
     def _arrive(
-        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], onward: Onward
+        self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], onward: Onward, caller: Caller
     ) -> None:  # fmt: skip
         """A call that another model could not answer: it may spend already, and its time runs since it came first."""
         assert onward.allowance is not None
         if onward.allowance.headers:
             sink.mark(onward.allowance.headers)
         call = replace(call, arrived_s=onward.arrived_s)
-        self._start(call, pool, sink, box, onward.exchange, onward.allowance, onward.trip, None, onward)
+        self._start(call, pool, sink, box, onward.exchange, onward.allowance, onward.trip, None, onward, caller)
 
     def _start(
         self, call: Call, pool: Pool, sink: TokenSink | ForwardSink | TaskSink, box: Mailbox[Fact], exchange: Outlet,
-        allowance: Allowance, trip: Trip, kept: Kept | None, onward: Onward | None,
+        allowance: Allowance, trip: Trip, kept: Kept | None, onward: Onward | None, caller: Caller,
     ) -> None:  # fmt: skip
         if pool.desk is None:
             pool.desk = self.desk
@@ -121,6 +121,7 @@ class Walks:
             trip.moves(onward.asked)
             sink.mark(b"x-cordee-model: %s\r\n" % call.model.encode())
         answer = Answer(call, sink, box, self._clock, self._counts)
+        answer.caller = caller
         if isinstance(sink, ForwardSink):
             sink.answer = answer
         exchange.listener = sink

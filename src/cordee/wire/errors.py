@@ -45,6 +45,7 @@ _encode = msgspec.json.Encoder().encode
 STATUS = {
     Why.BAD_KEY: 401,
     Why.NO_SCOPE: 403,
+    Why.REVOKED: 401,
     Why.NO_MODEL: 404,
     Why.RATE: 429,
     Why.CONCURRENCY: 429,

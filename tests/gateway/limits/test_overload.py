@@ -154,7 +154,9 @@ def test_an_answer_that_waited_says_where_and_how_long(gateway: Gateway):
     waited = [headers for headers in answers if "x-cordee-queue-wait" in headers]
     assert len(waited) == 1
     assert waited[0]["x-cordee-queue-position"] == "0"
-    assert float(waited[0]["x-cordee-queue-wait"]) > 0
+    assert (
+        0 <= float(waited[0]["x-cordee-queue-wait"]) < PATIENCE_S
+    )  # to the millisecond: it may have been less than half of one
 
 
 def test_a_stream_that_asks_hears_of_its_place_while_it_waits(gateway: Gateway):

@@ -13,19 +13,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
+from cordee.adapters.redis.ways import Argument, way
 from cordee.ports import AwayError
 
 log = logging.getLogger(__name__)
 LATE_S = 0.02  # a timer that comes later than this says more about this process than about the store
 TICKS, LATE_TICKS_MAX = 5, 40  # in which a time limit is counted; how many of them may be late
 PIPELINE_MAX = 256  # commands that go out together
-UNIX = "unix:"
-Argument = bytes | str | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ class _Asked:
 
 
 class Store:
-    """A Redis or Valkey at `url`: redis://HOST:PORT/DB, rediss://… or unix:/PATH. Needs a running event loop.
+    """The Redis or Valkey that `url` names (ways.py). Needs a running event loop.
 
     `errors` counts exchanges that failed; `is_up`: the last one did not.
     """
@@ -96,7 +90,7 @@ class Store:
         self.errors = 0
         self.is_up = True
         self._loop = asyncio.get_running_loop()
-        self._client = _client(url, rules)
+        self._way = way(url, rules.connections, rules.timeout_s)
         self._asked: list[_Asked] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._pending = 0
@@ -131,7 +125,7 @@ class Store:
     async def close(self) -> None:
         for flush in self._flushes:
             flush.cancel()
-        await self._client.aclose()
+        await self._way.close()
 
     def _send(self) -> None:
         """As many exchanges as there are connections; what is asked for meanwhile goes out together with the next one."""
@@ -151,10 +145,7 @@ class Store:
         try:
             async with asyncio.timeout(None) as limit:
                 with Patience(self._loop, limit, self.rules.timeout_s):
-                    pipeline = self._client.pipeline(transaction=False)
-                    for one in asked:
-                        pipeline.execute_command(*one.command)
-                    replies = await pipeline.execute(raise_on_error=False)
+                    replies = await self._way.exchange([one.command for one in asked])
         except (Exception, asyncio.CancelledError) as error:  # whatever it was, nobody may wait for ever
             self._failed(error)
             for one in asked:
@@ -197,25 +188,6 @@ class Store:
         if self.is_up:
             log.warning("the store cannot be used: %s", _words(error))
         self.is_up = False
-
-
-def _client(url: str, rules: StoreRules) -> Redis:
-    """Raises ValueError for a URL that is none."""
-    common: dict[str, Any] = {
-        "max_connections": rules.connections,
-        "timeout": None,
-        "socket_timeout": None,  # the whole exchange is bounded, and by somebody who knows when this process was late
-        "socket_connect_timeout": None,
-        "retry": Retry(NoBackoff(), 0),  # whoever asks decides what follows
-        "protocol": 2,  # understood by every server there is
-        "driver_info": None,  # nothing is told when a connection is made: one exchange less before the first
-    }
-    if url.startswith(UNIX):
-        path = "/" + url[len(UNIX) :].lstrip("/")
-        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **common)
-    else:
-        pool = BlockingConnectionPool.from_url(url, **common)
-    return Redis(connection_pool=pool)
 
 
 def _words(error: BaseException) -> str:

@@ -78,6 +78,21 @@ class Allow:
                     self.wanted(meter)
         return Allowance(purses, tokens, _headers(now, purses)) if worst is None else worst
 
+    def count(self, now: float, caller: Caller) -> Refusal | None:
+        """One request that is no call: of the limits only those on requests know of it."""
+        if not caller.is_limited:
+            return None
+        purses = self._of(now, caller)
+        refused = [one for purse in purses if (one := purse.refusal(now, 0.0, Unit.REQUESTS)) is not None]
+        if not refused:
+            for purse in purses:
+                purse.take(now, 0.0, Unit.REQUESTS)
+        for purse in purses:
+            for meter in purse.meters():
+                if isinstance(meter, Leased):
+                    self.wanted(meter)
+        return max(refused, key=lambda one: one.retry_after_s or 0.0, default=None)
+
     def headers(self, now: float, caller: Caller) -> bytes:
         """What a refusal says about the limits."""
         return _headers(now, self._of(now, caller)) if caller.is_limited else b""

@@ -69,11 +69,13 @@ class Purse:
             self._by_name[name] = counted
         self.counted = tuple(self._by_name.values())
 
-    def refusal(self, now: float, tokens: float) -> Refusal | None:
-        """The no that lasts longest, if there is one. Nothing is taken."""
+    def refusal(self, now: float, tokens: float, only: Unit | None = None) -> Refusal | None:
+        """The no that lasts longest, if there is one. Nothing is taken. `only`: nothing else is asked for."""
         worst: Counted | None = None
         worst_s = 0.0
         for counted in self.counted:
+            if only is not None and counted.unit is not only:
+                continue
             lacks_s = counted.meter.lacks_s(now, _amount(counted.unit, tokens))
             if lacks_s > worst_s:
                 worst, worst_s = counted, lacks_s
@@ -86,8 +88,10 @@ class Purse:
         why = Why.BUDGET if worst.is_budget else Why.RATE
         return Refusal(why, f"{self.who} may use {worst.what}{used_up}", retry_after_s=worst_s)
 
-    def take(self, now: float, tokens: float) -> None:
+    def take(self, now: float, tokens: float, only: Unit | None = None) -> None:
         for counted in self.counted:
+            if only is not None and counted.unit is not only:
+                continue
             counted.meter.take(now, _amount(counted.unit, tokens))
 
     def settle(self, now: float, reserved: float, used: float, money: float, *, began: bool) -> None:

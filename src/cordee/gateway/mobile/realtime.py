@@ -29,6 +29,8 @@ from cordee.wire.realtime import CallCancel, CallCreate, CallResume, Ping
 
 CHAT = b"/v1/chat/completions"
 SUBPROTOCOL = "cordee.v1"
+SHUTTING_DOWN = CloseCode.GOING_AWAY, "this gateway is shutting down; connect again"
+REVOKED = CloseCode.POLICY_VIOLATION, "the API key is no longer valid"
 
 ChatAct = Callable[[Request, Outlet, Caller, ShapeOf], None]
 ResumeAct = Callable[[str, str, Outlet, Caller, ShapeOf], None]  # of a stream and a position in it
@@ -69,6 +71,12 @@ class Realtime:
         yield GaugeMetricFamily("cordee_realtime_connections", "WebSockets that are open.", value=len(self.sessions))
         yield CounterMetricFamily("cordee_realtime_messages", "Messages of clients.", value=self.messages)
 
+    def end_revoked(self, goes: Callable[[Caller], bool]) -> None:
+        """Connections of those who may not make calls any more end. `goes` tells who that is."""
+        for session in list(self.sessions):
+            if goes(session.caller):
+                session.revoked()
+
     def connect(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
         """GET /v1/realtime/chat."""
         assert caller is not None
@@ -105,14 +113,15 @@ class Realtime:
 class RealtimeSession:
     """http.websocket.Session: one connection and its calls, by the client's names."""
 
-    __slots__ = ("_caller", "_identify_s", "_is_closing", "_key", "_realtime", "calls", "socket")
+    __slots__ = ("_identify_s", "_is_closing", "_key", "_realtime", "_why", "caller", "calls", "socket")
 
     def __init__(self, realtime: Realtime, socket: WebSocket, caller: Caller, key: bytes) -> None:
         self._realtime = realtime
-        self._caller = caller
+        self.caller = caller
         self._key = key
         self._identify_s: float | None = None
         self._is_closing = False
+        self._why = SHUTTING_DOWN
         self.socket = socket
         self.calls: dict[str, CallOutlet] = {}
 
@@ -151,12 +160,17 @@ class RealtimeSession:
             self._identify_s = now_s + self._realtime.rules.identify_s
             caller = self._realtime.directory.identify(self._key)
             if caller is None or INFERENCE not in caller.scopes:
-                self.socket.close(CloseCode.POLICY_VIOLATION, "the API key is no longer valid")
+                self.socket.close(*REVOKED)
                 return
-            self._caller = caller
+            self.caller = caller
         if closing:
             self._is_closing = True
             self._leave_if_done()
+
+    def revoked(self) -> None:
+        """Its caller has gone: its calls are ended by who ends all calls, and the connection behind the last of them."""
+        self._is_closing, self._why = True, REVOKED
+        self._leave_if_done()
 
     def lost(self) -> None:
         self._realtime.sessions.discard(self)
@@ -187,7 +201,7 @@ class RealtimeSession:
         if call is not None:
             try:
                 request.body = realtime.streaming(said.request)
-                self._realtime.chat(request, call, self._caller, call.shape)
+                self._realtime.chat(request, call, self.caller, call.shape)
             except Invalid as fault:
                 call.refuse(fault)
 
@@ -196,7 +210,7 @@ class RealtimeSession:
         if call is not None:
             call.is_resumable = True
             try:
-                self._realtime.resume(said.stream, said.position or "", call, self._caller, call.shape)
+                self._realtime.resume(said.stream, said.position or "", call, self.caller, call.shape)
             except Invalid as fault:
                 call.refuse(fault)
 
@@ -223,4 +237,4 @@ class RealtimeSession:
 
     def _leave_if_done(self) -> None:
         if not self.calls:
-            self.socket.close(CloseCode.GOING_AWAY, "this gateway is shutting down; connect again")
+            self.socket.close(*self._why)
