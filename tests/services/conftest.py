@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]  # it has no types
+import asyncpg
 import pytest
 
 from cordee.config.sections.services import DatabaseSettings

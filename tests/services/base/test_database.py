@@ -50,6 +50,17 @@ async def test_a_locked_sqlite_is_away_and_not_broken(tmp_path: Path):
     await database.close()
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize("database_settings", ["postgresql"], indirect=True)
+async def test_a_server_that_only_reads_for_now_is_away(database: Database):
+    async with database.writing() as on:
+        await on.execute(text("CREATE TABLE things (name VARCHAR(10))"))
+    with pytest.raises(AwayError):  # noqa: PT012 - the block is what raises
+        async with database.writing() as on:
+            await on.execute(text("SET TRANSACTION READ ONLY"))
+            await on.execute(text("INSERT INTO things VALUES ('a')"))
+
+
 async def test_a_server_that_is_not_there_is_away():
     database = connect(DatabaseSettings(url="postgresql://nobody@127.0.0.1:1/none"), "test", Path())
     with pytest.raises(AwayError):

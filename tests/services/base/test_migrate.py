@@ -61,7 +61,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(database: Database):
 
 @on_both
 async def test_an_unknown_revision_is_named(database: Database):
-    with pytest.raises(DatabaseError, match="known are 0001"):
+    with pytest.raises(DatabaseError, match="known are 0001, 0002"):
         await migrate(database, HISTORY, metadata, WAIT_S, "abcd")
 
 

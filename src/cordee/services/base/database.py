@@ -26,6 +26,10 @@ ID_CHARACTERS = 64
 # Identifiers sort by their bytes everywhere, so that a page ends at the same entry whatever the locale of the server.
 IDENTIFIER = String(ID_CHARACTERS).with_variant(String(ID_CHARACTERS, collation="C"), "postgresql")
 
+# Connection, rolled back for the sake of others (a deadlock), resources, shutting down.
+_AWAY_CLASSES = frozenset({"08", "40", "53", "57"})
+# A server that only reads (a standby that is being promoted), a transaction that was idle for too long, a lock that was not to be had.
+_AWAY_STATES = frozenset({"25006", "25P03", "55P03"})
 _WRITES = "cordee_writes"
 _FILE_MODE = 0o600
 
@@ -146,8 +150,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _is_away(error: DBAPIError) -> bool:
-    """Whether waiting helps: locked or full, or PostgreSQL's classes 08 (connection), 53 (resources), 57 (shutting down),
-    55P03 (lock not available)."""
+    """Whether waiting helps: locked, full or out of descriptors, or what PostgreSQL says of itself (_AWAY_CLASSES, _AWAY_STATES)."""
     origin = error.orig
     if isinstance(origin, sqlite3.OperationalError):
         return getattr(origin, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
@@ -155,6 +158,7 @@ def _is_away(error: DBAPIError) -> bool:
             sqlite3.SQLITE_LOCKED,
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_CANTOPEN,
         )
     state = getattr(origin, "sqlstate", None) or ""
-    return state[:2] in ("08", "53", "57") or state == "55P03"
+    return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES

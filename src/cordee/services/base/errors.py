@@ -1,7 +1,8 @@
 """What goes wrong in a service is said in OpenAI's error object, by one place.
 
-Rules and stores raise a `Problem`; what FastAPI finds wrong with a request becomes a 400 that names the parameter; a database that
-is away is a 503 that says when to come again. A fault of our own is a 500 that says nothing of its inside.
+Rules and stores raise a `Problem`; what FastAPI finds wrong with a request becomes a 400 that names the parameter, and an id in the path
+that can be none a 404, because there is nothing under it; a database that is away is a 503 that says when to come again. A fault of our
+own is a 500 that says nothing of its inside.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from cordee.services.base.database import AwayError
 from cordee.wire.errors import Invalid, body
 
 RETRY_AFTER_S = 2  # what waits for a database that is away
-_CHARACTERS_QUOTED = 128  # of a parameter's name
-_PLACES = frozenset({"body", "query", "path", "header", "cookie"})
+_CHARACTERS_QUOTED = 128  # of a parameter's name, or of an id that is none
+_PATH = "path"
+_PLACES = frozenset({"body", "query", _PATH, "header", "cookie"})
 _log = logging.getLogger(__name__)
 
 
@@ -93,8 +95,12 @@ def install(app: FastAPI) -> None:
     async def invalid(_request: Request, error: Invalid) -> Response:
         return answer(error.status, error.message, error.param, error.code)
 
-    async def unreadable(_request: Request, error: RequestValidationError) -> Response:
-        return answer(400, *_first(error.errors()))
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
+        errors = error.errors()
+        nameless = next((found for found in errors if found["loc"][0] == _PATH), None)
+        if nameless is not None:
+            return await problem(request, not_found(_kind(request, nameless["loc"][1]), _quoted(nameless["input"])))
+        return answer(400, *_first(errors))
 
     async def refused(_request: Request, error: HTTPException) -> Response:
         response = answer(error.status_code, SAID.get(error.status_code, str(error.detail)))
@@ -106,12 +112,8 @@ def install(app: FastAPI) -> None:
         return answer(503, f"This cannot be done now: {error}", code="database_away", retry_after_s=RETRY_AFTER_S)
 
     async def broken(request: Request, error: Exception) -> Response:
-        _log.error(
-            "%s %s failed",
-            request.method,
-            request.url.path[:_CHARACTERS_QUOTED].encode("unicode_escape").decode(),
-            exc_info=error,
-        )
+        path = _quoted(request.url.path).encode("unicode_escape").decode()
+        _log.error("%s %s failed", request.method, path, exc_info=error)
         return answer(
             500, "Something here is broken; it has been written to the log. Try again later.", code="internal_error"
         )
@@ -126,10 +128,21 @@ def install(app: FastAPI) -> None:
 
 SAID = {
     400: "The body cannot be read: it must be JSON in UTF-8.",
-    404: "There is nothing at this path; docs/accounts.md lists what there is.",
+    404: "There is nothing at this path; /v1/SERVICE/openapi.json lists what a service has, such as /v1/files/openapi.json.",
     405: "This path does not answer to this method.",
     413: "The body is larger than this service takes.",
 }
+
+
+def _kind(request: Request, parameter: str) -> str:
+    """What the parameter of the path names: its title, or what its own name says (`file_id`: a file)."""
+    fields = request.scope["route"].dependant.path_params
+    title = next((field.field_info.title for field in fields if field.alias == parameter), None)
+    return title or parameter.removesuffix("_id")
+
+
+def _quoted(text: str) -> str:
+    return text[:_CHARACTERS_QUOTED]
 
 
 def _first(errors: Sequence[Any]) -> tuple[str, str | None, str | None]:

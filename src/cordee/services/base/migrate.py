@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from alembic import command, context
 from alembic.config import Config
@@ -23,6 +24,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
 
+from cordee.domain.record import record
 from cordee.services.base.database import Database, DatabaseError
 
 HEAD = "head"
@@ -30,6 +32,7 @@ NOTHING = "base"
 _LOOK_S = 0.05  # between two tries for the lock of a file
 _LOCK_SUFFIX = ".migrating"
 _METADATA = "metadata"
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class NewerError(DatabaseError):
@@ -38,6 +41,22 @@ class NewerError(DatabaseError):
 
 class BusyError(DatabaseError):
     """Another process has been migrating for too long."""
+
+
+@record
+class Standing:
+    """Where a schema is, and where this program wants it: `here` is None for nothing. `is_known`: this program knows where it is, else
+    a newer one has been there."""
+
+    here: str | None
+    head: str | None
+    is_known: bool
+
+
+async def standing(database: Database, history: Path) -> Standing:
+    """Raises AwayError."""
+    async with database.reading() as connection:
+        return await connection.run_sync(_standing, history)
 
 
 async def migrate(database: Database, history: Path, metadata: MetaData, wait_s: float, to: str = HEAD) -> str | None:
@@ -52,7 +71,14 @@ async def migrate(database: Database, history: Path, metadata: MetaData, wait_s:
                 text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": f"{int(wait_s * 1000)}"}
             )
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(history)})
-        return await connection.run_sync(_move, history, metadata, to)
+        async with _in_turn():
+            return await connection.run_sync(_move, history, metadata, to)
+
+
+def _in_turn() -> asyncio.Lock:
+    """Alembic keeps the migration under way in globals of its own, so in one process one service migrates at a time: each step
+    awaits the database, and the next service would find the globals of the one before."""
+    return _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 def run() -> None:
@@ -64,6 +90,15 @@ def run() -> None:
         render_as_batch=connection.dialect.name == "sqlite",  # SQLite changes a table by copying it
     )
     context.run_migrations()
+
+
+def _standing(connection: Connection, history: Path) -> Standing:
+    config = Config()
+    config.set_main_option("script_location", str(history).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    here = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return Standing(here, scripts.get_current_head(), here is None or here in known)
 
 
 def _move(connection: Connection, history: Path, metadata: MetaData, to: str) -> str | None:
