@@ -19,24 +19,28 @@ from cordee.services.accounts.membership import Person, found
 from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.tables import metadata
 from cordee.services.base.database import connect
+from cordee.services.base.ground import Ground
 from cordee.services.base.migrate import migrate
 from cordee.services.base.outbox import Event, MemoryPublisher
+from tests.services.accounts.serving import NoDoor
 
 PASSWORD = "correct horse"
 MIGRATE_S = 30.0
+SECRET = b"i" * 32  # the installation's
 OWNER, STRANGER = "ada@example.com", "eve@elsewhere.example"
 
 
 class House:
     """The service as its clients see it."""
 
-    def __init__(self, settings: Accounts, data: Path) -> None:
+    def __init__(self, settings: Accounts, data: Path, outside: httpx.AsyncBaseTransport | None = None) -> None:
         self.clock = 1_800_000_000.0
         self.events: list[Event] = []
         self.settings = settings
         self.database = connect(settings.database, "accounts", data)
-        self.app = create(settings, self.database, b"s" * 32, MemoryPublisher([self.events.append]), lambda: self.clock)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://accounts")
+        ground = Ground(data, SECRET, NoDoor(), MemoryPublisher([self.events.append]), lambda: self.clock)
+        self.app = create(settings, self.database, ground, b"s" * 32, outside)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=settings.issuer)
 
     async def ask(
         self, method: str, path: str, token: str | None = None, body: Any = None, **more: Any

@@ -16,15 +16,14 @@ import httpx
 import pytest
 
 from cordee.config.sections.services import Accounts, Passwords
-from cordee.services.accounts.app import HISTORY, NAME, SECRET_FILE, create
+from cordee.services.accounts.app import HISTORY, NAME, create
 from cordee.services.accounts.membership import Person, found
 from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.tables import metadata
 from cordee.services.base.database import connect
 from cordee.services.base.migrate import migrate
-from cordee.services.base.seal import secret_of
 from tests.services.accounts.conftest import OWNER, PASSWORD
-from tests.services.accounts.serving import DATA
+from tests.services.accounts.serving import DATA, ground
 
 pytestmark = pytest.mark.e2e
 START_S = 30.0
@@ -36,7 +35,7 @@ async def _found(data: Path) -> None:
     settings = Accounts(passwords=Passwords(memory_kib=8, passes=1, lanes=1))
     database = connect(settings.database, NAME, data)
     await migrate(database, HISTORY, metadata, START_S)
-    service = create(settings, database, secret_of(data / "services" / SECRET_FILE)).state.service
+    service = create(settings, database, ground(data)).state.service
     await found(service, "Operators", Person(OWNER, "Ada", Role.OWNER, PASSWORD))
     service.hasher.close()
     await database.close()

@@ -202,12 +202,19 @@ async def test_bad_bodies_are_a_400_that_names_the_parameter(house: House):
         assert PASSWORD not in answer.text
 
 
-async def test_bad_queries_and_paths_are_a_400_too(house: House):
+async def test_bad_queries_are_a_400_and_ids_that_can_be_none_a_404(house: House):
     owner = await house.token()
     for path, param in (("/v1/users?limit=0", "limit"), ("/v1/users?limit=101", "limit"), ("/v1/users?after=%00", "after"),
-                        ("/v1/users?order=x", "order"), ("/v1/users/%00", "user_id"), ("/v1/users/'--", "user_id")):  # fmt: skip
+                        ("/v1/users?order=x", "order")):  # fmt: skip
         answer = await house.ask("GET", path, owner)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), path
+    unknown = "user_" + "0" * 32
+    never_was = (await house.ask("GET", f"/v1/users/{unknown}", owner)).json()["error"]
+    for path, name in (("%00", "\0"), ("'--", "'--")):
+        answer = await house.ask("GET", f"/v1/users/{path}", owner)
+        told = {**never_was, "message": never_was["message"].replace(unknown, name)}
+        assert (answer.status_code, answer.json()["error"]) == (404, told)
+    assert "There is no API key x." in (await house.ask("GET", "/v1/api_keys/x", owner)).text
 
 
 async def test_a_body_that_is_too_large_is_refused(house: House):

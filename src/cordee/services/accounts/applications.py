@@ -35,7 +35,7 @@ async def add_application(service: Service, actor: Actor, wanted: Wanted) -> tup
         new("app"), actor.tenant, wanted.name, wanted.scopes, wanted.redirect_uris,
         secrets_made.digest(secret) if secret else None, service.now(),
     )  # fmt: skip
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         await people.hold_tenant(on, actor.tenant)
         count = await programs.count_applications(on, actor.tenant)
         if count >= service.settings.applications_per_tenant_max:
@@ -68,7 +68,7 @@ async def change_application(
 ) -> tuple[Application, str | None]:  # fmt: skip
     """None stays as it is. A renewed secret ends the old one at once. Raises Problem."""
     actor.need(Scope.APPLICATIONS_WRITE)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         one = await programs.application_of(on, actor.tenant, application_id)
         if one is None:
             raise not_found("application", application_id)
@@ -94,7 +94,7 @@ async def change_application(
 async def remove_application(service: Service, actor: Actor, application_id: str) -> None:
     """And its keys and tokens. Raises Problem."""
     actor.need(Scope.APPLICATIONS_WRITE)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         one = await programs.application_of(on, actor.tenant, application_id)
         if one is None:
             raise not_found("application", application_id)

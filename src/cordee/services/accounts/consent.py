@@ -13,7 +13,7 @@ from cordee.domain.record import record
 from cordee.services.accounts import secrets_made
 from cordee.services.accounts.identify import held_by
 from cordee.services.accounts.oauth import OAuthProblem, scopes_asked
-from cordee.services.accounts.records import Application, Code, Device, User
+from cordee.services.accounts.records import OWN, Application, Code, Device, User
 from cordee.services.accounts.rules.grants import (
     CHALLENGE_PATTERN,
     REDIRECT_CHARACTERS_MAX,
@@ -28,6 +28,19 @@ from cordee.services.base.errors import Problem
 
 STATE_CHARACTERS_MAX = 512
 NONCE_CHARACTERS_MAX = 256
+# What an application says to the authorization endpoint.
+PARAMETERS = (
+    *(
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "state",
+        "code_challenge",
+        "code_challenge_method",
+        "nonce",
+    ),
+)
 _VISIBLE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -134,7 +147,7 @@ async def user_who(service: Service, tenant: str, user_id: str) -> User | None:
 
 
 def _of_tenant(application: Application, user: User) -> None:
-    if application.tenant != user.tenant:
+    if application is not OWN and application.tenant != user.tenant:
         raise Problem(403, "This application is not one of your tenant's.", "client_id", "other_tenant")
 
 

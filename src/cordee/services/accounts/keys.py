@@ -40,7 +40,7 @@ async def add_key(service: Service, actor: Actor, wanted: Wanted) -> tuple[str, 
         new("key"), actor.tenant, owner, wanted.name, secrets_made.digest(shown), shown[-secrets_made.HINT_CHARACTERS :],
         wanted.scopes, now, wanted.allowances, wanted.expires_at,
     )  # fmt: skip
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         await people.hold_tenant(on, actor.tenant)
         user = await people.user_of(on, actor.tenant, owner)
         if user is not None:
@@ -92,7 +92,7 @@ async def change_key(
     if allowances is not None:
         actor.need(Scope.KEYS_MANAGE)
     _expires(service, expires_at)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         key = await programs.key_of(on, actor.tenant, key_id, _whose(actor))
         if key is None:
             raise not_found("API key", key_id)
@@ -113,7 +113,7 @@ async def change_key(
 async def remove_key(service: Service, actor: Actor, key_id: str) -> None:
     """Raises Problem."""
     actor.need(Scope.KEYS_WRITE)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         key = await programs.key_of(on, actor.tenant, key_id, _whose(actor))
         if key is None:
             raise not_found("API key", key_id)

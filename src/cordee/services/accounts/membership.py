@@ -47,7 +47,7 @@ async def found(service: Service, tenant_name: str, owner: Person) -> tuple[Tena
     user = await _made(service, "", dataclasses.replace(owner, role=Role.OWNER), "")
     tenant = Tenant(new("tenant"), tenant_name, service.now(), is_operator=True)
     user = dataclasses.replace(user, tenant=tenant.id)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         if await people.has_tenants(on):
             raise conflict("There are tenants already; sign in as an owner of the first one to add more.")
         await people.add_tenant(on, tenant)
@@ -62,7 +62,7 @@ async def add_tenant(service: Service, actor: Actor, name: str, allowances: Allo
     tenant = Tenant(new("tenant"), name, service.now(), allowances=allowances)
     user = await _made(service, tenant.id, dataclasses.replace(owner, role=Role.OWNER), "owner.")
     try:
-        async with service.database.writing() as on:
+        async with service.changing() as on:
             await people.add_tenant(on, tenant)
             await people.add_user(on, user)
             await service.tell(on, "tenant.created", tenant.id, tenant.id, actor.id)
@@ -92,7 +92,7 @@ async def change_tenant(
     if tenant_id != actor.tenant and not is_operating:
         raise not_found("tenant", tenant_id)
     actor.need(Scope.TENANTS_WRITE if allowances is not None or tenant_id != actor.tenant else Scope.TENANT_WRITE)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         tenant = await people.hold_tenant(on, tenant_id)
         if tenant is None:
             raise not_found("tenant", tenant_id)
@@ -119,7 +119,7 @@ async def add_user(service: Service, actor: Actor, person: Person) -> User:
     _appoint(actor, None, person.role)
     user = await _made(service, actor.tenant, person, "")
     try:
-        async with service.database.writing() as on:
+        async with service.changing() as on:
             await people.add_user(on, user)
             await service.tell(on, "user.created", user.id, user.tenant, actor.id, {"role": user.role.value})
     except people.TakenError as error:
@@ -155,7 +155,7 @@ async def change_user(service: Service, actor: Actor, user_id: str, change: Chan
     user = await user_seen(service, actor, user_id) if is_own else await _user(service, actor.tenant, user_id)
     changed = await _changed(service, user, change, user_id == actor.id)
     try:
-        async with service.database.writing() as on:
+        async with service.changing() as on:
             await people.hold_tenant(on, actor.tenant)
             now = await people.user_of(on, actor.tenant, user_id)
             if now is None:
@@ -181,7 +181,7 @@ async def change_user(service: Service, actor: Actor, user_id: str, change: Chan
 async def remove_user(service: Service, actor: Actor, user_id: str) -> None:
     """And their keys and tokens. Raises Problem."""
     actor.need(Scope.USERS_WRITE)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         await people.hold_tenant(on, actor.tenant)
         user = await people.user_of(on, actor.tenant, user_id)
         if user is None:

@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 from cordee.domain.record import record
 from cordee.services.accounts import secrets_made, signin
 from cordee.services.accounts.identify import by_claims, held_by
-from cordee.services.accounts.records import Application, Device, User
+from cordee.services.accounts.records import OWN, OWN_CLIENT, Application, Device, User
 from cordee.services.accounts.rules.grants import USER_CODE_LENGTH, USER_CODE_LETTERS, is_proof, user_code
 from cordee.services.accounts.rules.rights import IDENTITY, SCOPES, Identity, beyond
 from cordee.services.accounts.service import Service
@@ -83,7 +83,7 @@ async def token(service: Service, client: Application, form: Mapping[str, str]) 
         case "client_credentials":
             return _own(service, client, form)
         case "refresh_token":
-            issued = await signin.refresh(service, _short(form, "refresh_token"), client.id)
+            issued = await signin.refresh(service, _short(form, "refresh_token"), _named(client))
             if issued is None:
                 raise OAuthProblem("invalid_grant", "This refresh token is not in force; let the user sign in again.")
             return issued
@@ -103,7 +103,7 @@ async def wait_for(service: Service, client: Application, form: Mapping[str, str
         code = user_code(tuple(secrets.randbelow(len(USER_CODE_LETTERS)) for _ in range(USER_CODE_LENGTH)))
         device = Device(secrets_made.digest(shown), code, client.id, scopes, service.now() + tokens.device_s)
         try:
-            async with service.database.writing() as on:
+            async with service.changing() as on:
                 await grants.add_device(on, device)
         except people.TakenError:
             continue
@@ -144,13 +144,13 @@ async def revoke(service: Service, client: Application, shown: str) -> None:
     """End the family of one of the client's tokens; nothing happens for anything else (RFC 7009)."""
     await service.mint.keep()
     claims = service.mint.read(shown)
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         if claims is not None:
             family = await grants.family_of(on, claims.family) if claims.family else None
         else:
             found = await grants.refresh_of(on, secrets_made.digest(shown))
             family = found[0] if found else None
-        if family is not None and family.application == client.id:
+        if family is not None and family.application == _named(client):
             await grants.revoke_family(on, family.id, service.now())
             await service.tell(on, "family.revoked", family.id, family.tenant, client.id)
 
@@ -189,7 +189,7 @@ async def _code(service: Service, client: Application, form: Mapping[str, str]) 
     refusal = OAuthProblem(
         "invalid_grant", "This code is not in force for this client, redirect_uri and code_verifier."
     )
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         code = await grants.code_of(on, digest)
         if code is None or code.application != client.id:
             raise refusal
@@ -212,7 +212,7 @@ async def _code(service: Service, client: Application, form: Mapping[str, str]) 
 async def _device(service: Service, client: Application, shown: str) -> Issued:
     digest, now = secrets_made.digest(shown), service.now()
     issued, refusal = None, OAuthProblem("expired_token", "This device code is not in force; begin again.")
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         device = await grants.device_of(on, digest)
         if device is None or device.application != client.id or device.expires_at <= now:
             pass
@@ -233,16 +233,22 @@ async def _device(service: Service, client: Application, shown: str) -> Issued:
 async def _for_user(
     service: Service, on: Any, client: Application, user_id: str, scopes: frozenset[str], nonce: str | None, family: str
 ) -> Issued | None:
-    user = await people.user_of(on, client.tenant, user_id)
+    is_own = client.id == OWN_CLIENT
+    user = await (people.user_by_id(on, user_id) if is_own else people.user_of(on, client.tenant, user_id))
     if user is None or not user.is_active:
         return None
     held = scopes & (await held_by(on, user) | IDENTITY)
-    issued = await signin.begin(service, on, user, client.id, held, family)
+    issued = await signin.begin(service, on, user, _named(client), held, family)
     await service.tell(on, "user.signed_in", user.id, user.tenant, user.id, {"application": client.id})
     if Identity.OPENID in held:
         identity = service.mint.identity(user.id, client.id, facts(user, held), nonce)
         return dataclasses.replace(issued, identity=identity)
     return issued
+
+
+def _named(client: Application) -> str | None:
+    """The application of a family: None for our own."""
+    return None if client is OWN else client.id
 
 
 def _short(form: Mapping[str, str], name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cordee.domain.caller import UNLIMITED, Allowances
 from cordee.domain.record import record
-from cordee.services.accounts.rules.rights import Role
+from cordee.services.accounts.rules.rights import SCOPES, Role
 
 
 @record
@@ -43,6 +43,11 @@ class Application:
     redirect_uris: tuple[str, ...]
     secret_digest: str | None
     created_at: float
+
+
+OWN_CLIENT = "cordee"
+# What no tenant registered: our own sign-in and command line. It acts for whoever signs in with it, never for itself.
+OWN = Application(OWN_CLIENT, "", "the command line of Cordée", SCOPES, (), None, 0.0)
 
 
 @record

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from cordee.config.sections.services import Accounts
 from cordee.domain.record import record
 from cordee.services.accounts.passwords import Hasher
 from cordee.services.accounts.rules.rights import Role
+from cordee.services.accounts.store import changes
 from cordee.services.accounts.tokens import Mint
 from cordee.services.base.database import Database
 from cordee.services.base.errors import Problem
@@ -46,6 +48,13 @@ class Service:
     hasher: Hasher
     mint: Mint
     now: Callable[[], float]
+
+    @contextlib.asynccontextmanager
+    async def changing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may change who there is: at its end, what gateways follow is numbered. Raises AwayError."""
+        async with self.database.writing() as on:
+            yield on
+            await changes.number(on, self.now())
 
     async def tell(
         self, on: AsyncConnection, what: str, subject: str, tenant: str, by: str, data: Mapping[str, Any] | None = None

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cordee.domain.record import record
 from cordee.services.accounts import secrets_made
 from cordee.services.accounts.identify import held_by
-from cordee.services.accounts.records import Family, User
+from cordee.services.accounts.records import OWN_CLIENT, Family, User
 from cordee.services.accounts.rules import lockout
 from cordee.services.accounts.rules.rights import IDENTITY
 from cordee.services.accounts.rules.words import email_of
@@ -22,8 +22,6 @@ from cordee.services.accounts.service import Actor, Service
 from cordee.services.accounts.store import grants, people, safety
 from cordee.services.base.errors import Problem
 from cordee.services.base.identifiers import new
-
-OWN_CLIENT = "cordee"  # tokens that no application asked for
 
 
 @record
@@ -41,7 +39,7 @@ async def sign_in(service: Service, email: str, password: str) -> Issued:
     """A new family for who has this address and password. Raises Problem: 401 for both alike, 429 while the address is shut."""
     user = await prove(service, email, password)
     await service.mint.keep()
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         scopes = await held_by(on, user)
         issued = await begin(service, on, user, None, scopes)
         await service.tell(on, "user.signed_in", user.id, user.tenant, user.id)
@@ -58,11 +56,11 @@ async def prove(service: Service, email: str, password: str) -> User:
     is_right, is_stale = await service.hasher.is_right(password, user.password_hash if user else None)
     if user is None or not is_right or not user.is_active:
         if user is not None and delay_s:
-            async with service.database.writing() as on:
+            async with service.changing() as on:
                 await service.tell(on, "user.locked_out", user.id, user.tenant, user.id, {"seconds": delay_s})
         raise Problem(401, "There is no user with this address and password.", code="invalid_credentials")
     renewed = await service.hasher.make(password) if is_stale else None
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         await safety.clear_failures(on, mark)
         if renewed is not None and (found := await people.user_of(on, user.tenant, user.id)) is not None:
             await people.change_user(on, dataclasses.replace(found, password_hash=renewed))
@@ -73,7 +71,7 @@ async def _count(service: Service, mark: str) -> float:
     """Count a try as failed before it is checked, so that many at once cannot all be free; a right password takes it back. Returns
     for how long the address is shut if this one is wrong. Raises Problem (429) while it is shut."""
     now, rules = service.now(), service.settings.lockout
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         failed = await safety.hold_failures(on, mark, rules.addresses_max)
         if failed.shut_until > now:
             wait = math.ceil(failed.shut_until - now)
@@ -108,7 +106,7 @@ async def refresh(service: Service, shown: str, application: str | None) -> Issu
     """The next tokens of a family. `application`: who shows it; None for our own sign-in. None for whatever is wrong."""
     now, digest = service.now(), secrets_made.digest(shown)
     await service.mint.keep()
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         found = await grants.refresh_of(on, digest)
         if found is None:
             return None
@@ -131,7 +129,7 @@ async def sign_out(service: Service, actor: Actor) -> None:
         raise Problem(
             400, "This was asked with a key, not after signing in; revoke the key instead.", code="not_signed_in"
         )
-    async with service.database.writing() as on:
+    async with service.changing() as on:
         await grants.revoke_family(on, actor.family, service.now())
         await service.tell(on, "user.signed_out", actor.id, actor.tenant, actor.id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -88,8 +89,21 @@ codes = Table(
 
 devices = Table(
     "devices", metadata, Column("digest", DIGEST, primary_key=True), Column("user_code", String(16), nullable=False, unique=True),
-    _of("application_id", "applications"), Column("scopes", JSON, nullable=False), _time("expires_at"),
+    _of("application_id", "applications", nullable=True), Column("scopes", JSON, nullable=False), _time("expires_at"),
     _time("polled_at", nullable=True), Column("is_allowed", Boolean), _of("user_id", "users", nullable=True),
+)  # fmt: skip
+
+# Who a person is at a provider: by its issuer, so that one of another issuer under the same name in the configuration is nobody here.
+outside_identities = Table(
+    "outside_identities", metadata, Column("issuer", String(512), primary_key=True),
+    Column("subject", String(255), primary_key=True), _of("user_id", "users"), _time("created_at"),
+)  # fmt: skip
+
+# Signing in at a provider: first under the digest of its state, without a user; then, until the person answers, under that of a ticket.
+outside_sign_ins = Table(
+    "outside_sign_ins", metadata, Column("digest", DIGEST, primary_key=True), Column("provider", String(64), nullable=False),
+    Column("browser", DIGEST, nullable=False), Column("asked", JSON, nullable=False), _time("expires_at"),
+    _of("user_id", "users", nullable=True),
 )  # fmt: skip
 
 failures = Table(
@@ -102,8 +116,18 @@ signing_keys = Table(
     Column("sealed", LargeBinary, nullable=False), Column("public", JSON, nullable=False),
 )  # fmt: skip
 
+changes = Table(
+    "changes", metadata, Column("kind", String(16), primary_key=True), Column("name", IDENTIFIER, primary_key=True),
+    Column("revision", BigInteger, nullable=False, index=True), _time("at"),
+)  # fmt: skip
+
+feed_clock = Table(
+    "feed_clock", metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("epoch", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False), Column("floor", BigInteger, nullable=False),
+)  # fmt: skip
+
 for _table, _column in ((families, "expires_at"), (refresh_tokens, "expires_at"), (codes, "expires_at"),
-                        (devices, "expires_at"), (failures, "last_at")):  # fmt: skip
+                        (devices, "expires_at"), (outside_sign_ins, "expires_at"), (failures, "last_at")):  # fmt: skip
     Index(f"ix_{_table.name}_{_column}", _table.c[_column])
 
 outbox, outbox_lease = outbox_tables(metadata)

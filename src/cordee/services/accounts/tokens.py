@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from joserfc import jws, jwt
@@ -19,8 +19,14 @@ from joserfc.jwk import OKPKey
 
 from cordee.config.sections.services import Accounts
 from cordee.domain.record import record
-from cordee.services.accounts.rules.rotation import Dates, plan
-from cordee.services.accounts.store.safety import SigningKey, add_signing_key, remove_signing_keys, signing_keys_of
+from cordee.services.accounts.rules.rotation import Dates, Plan, plan
+from cordee.services.accounts.store.safety import (
+    SigningKey,
+    add_signing_key,
+    hold_signing_keys,
+    remove_signing_keys,
+    signing_keys_of,
+)
 from cordee.services.base.database import Database
 from cordee.services.base.seal import Seal
 
@@ -67,15 +73,15 @@ class Mint:
         now = self._now()
         if self._looked_at is not None and now - self._looked_at < LOOK_S and self._keys:
             return
-        tokens = self._settings.tokens
         async with self._database.reading() as on:
             keys = await signing_keys_of(on)
-        due = plan(
-            [Dates(k.kid, k.signs_from) for k in keys], now, tokens.key_signs_s, tokens.key_published_s, tokens.access_s
-        )
+        due = self._due(keys, now)
         if due.next_signs_from is not None or due.gone:
-            # Two processes may each make the next key; both are published, and both sign with the later one.
+            # Planned anew where nobody else can plan: of two processes that start together one makes the first key, and the other
+            # finds it. Were there two, each would refuse for a while what the other signed.
             async with self._database.writing() as on:
+                await hold_signing_keys(on)
+                due = self._due(await signing_keys_of(on), now)
                 if due.next_signs_from is not None:
                     await add_signing_key(on, self._made(due.next_signs_from))
                 if due.gone:
@@ -83,6 +89,11 @@ class Mint:
                 keys = await signing_keys_of(on)
         self._keys, self._looked_at = keys, now
         self._opened = {kid: key for kid, key in self._opened.items() if any(kid == k.kid for k in keys)}
+
+    def _due(self, keys: Sequence[SigningKey], now: float) -> Plan:
+        tokens = self._settings.tokens
+        dates = [Dates(key.kid, key.signs_from) for key in keys]
+        return plan(dates, now, tokens.key_signs_s, tokens.key_published_s, tokens.access_s)
 
     def published(self) -> list[dict[str, Any]]:
         """The keys as JWKs, public halves only."""
@@ -153,9 +164,7 @@ class Mint:
         )
 
     def _signed(self, kind: str, claims: dict[str, Any]) -> str:
-        tokens = self._settings.tokens
-        dates = [Dates(key.kid, key.signs_from) for key in self._keys]
-        kid = plan(dates, self._now(), tokens.key_signs_s, tokens.key_published_s, tokens.access_s).signer
+        kid = self._due(self._keys, self._now()).signer
         assert kid is not None, "keep() comes before the first token"
         key = self._opened.get(kid)
         if key is None:

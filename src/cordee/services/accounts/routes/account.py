@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from cordee.services.accounts import applications, keys, membership, signin
 from cordee.services.accounts.membership import Change, Person
 from cordee.services.accounts.routes import shapes
-from cordee.services.accounts.routes.who import At, PathId, Who, listing
+from cordee.services.accounts.routes.who import At, KeyId, PathId, Who, listing
 from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.signin import Issued
 from cordee.services.base.errors import Problem, documented
@@ -164,12 +164,12 @@ async def list_keys(service: At, who: Who, page: Asked) -> Listing[shapes.KeySha
 
 
 @router.get("/api_keys/{key_id}", tags=["API keys"])
-async def show_key(service: At, who: Who, key_id: PathId) -> shapes.KeyShape:
+async def show_key(service: At, who: Who, key_id: KeyId) -> shapes.KeyShape:
     return shapes.key_shape(await keys.key_seen(service, who, key_id))
 
 
 @router.post("/api_keys/{key_id}", tags=["API keys"])
-async def change_key(service: At, who: Who, key_id: PathId, given: shapes.KeyChanged) -> shapes.KeyShape:
+async def change_key(service: At, who: Who, key_id: KeyId, given: shapes.KeyChanged) -> shapes.KeyShape:
     """What is given changes; limits all of them anew."""
     scopes = None if given.scopes is None else frozenset(given.scopes)
     limits = None if given.limits is None else given.limits.meant()
@@ -177,7 +177,7 @@ async def change_key(service: At, who: Who, key_id: PathId, given: shapes.KeyCha
 
 
 @router.delete("/api_keys/{key_id}", tags=["API keys"])
-async def remove_key(service: At, who: Who, key_id: PathId) -> shapes.Removed:
+async def remove_key(service: At, who: Who, key_id: KeyId) -> shapes.Removed:
     """Revoke a key."""
     await keys.remove_key(service, who, key_id)
     return shapes.Removed(id=key_id)

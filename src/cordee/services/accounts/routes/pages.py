@@ -1,23 +1,25 @@
-"""The two pages on which a person allows an application or a device to act for them: plain HTML, without scripts or cookies.
+"""The two pages on which a person allows an application or a device to act for them: without a session, and without cookies.
 
-A person proves who they are with address and password on the page itself. There is no session, so there is nothing that another site
-could use in their name; what the form holds besides is checked anew when it comes back.
+A person proves who they are with address and password on the page itself, or leaves for a provider (routes/providers.py). There is no
+session, so there is nothing that another site could use in their name; what the form holds besides is checked anew when it comes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
 from cordee.services.accounts import consent, signin
 from cordee.services.accounts.consent import Asked, SentBack
 from cordee.services.accounts.oauth import OAuthProblem
 from cordee.services.accounts.records import User
+from cordee.services.accounts.routes.html import ANSWERS, asks, hidden, page, told
 from cordee.services.accounts.routes.oauth import Form, fields
+from cordee.services.accounts.routes.providers import FOLDER as PROVIDERS
 from cordee.services.accounts.routes.who import At
 from cordee.services.accounts.rules.words import EMAIL_CHARACTERS_MAX, PASSWORD_CHARACTERS_MAX
 from cordee.services.accounts.service import Service
@@ -31,11 +33,11 @@ async def authorize(request: Request, service: At) -> Response:
     """Ask the person whether an application may act for them."""
     try:
         query = fields(request.url.query.encode())
-        return _consent(await consent.read(service, query), query, 200)
+        return _consent(service, await consent.read(service, query), query, 200)
     except SentBack as back:
         return RedirectResponse(back.uri, 303)
     except (Problem, OAuthProblem) as problem:
-        return _told(problem)
+        return told(problem)
 
 
 @router.post("/oauth/authorize")
@@ -46,13 +48,13 @@ async def authorized(service: At, given: Form) -> Response:
     except SentBack as back:
         return RedirectResponse(back.uri, 303)
     except Problem as problem:
-        return _told(problem)
+        return told(problem)
     if given.get("answer") != "allow":
         return RedirectResponse(consent.deny(service, asked), 303)
     try:
         return RedirectResponse(await consent.allow(service, asked, await _proven(service, given)), 303)
     except Problem as problem:
-        return _consent(asked, given, problem.status, problem.message)
+        return _consent(service, asked, given, problem.status, problem.message)
 
 
 @router.get("/oauth/device")
@@ -62,7 +64,7 @@ async def device(request: Request, service: At) -> Response:
         typed = fields(request.url.query.encode()).get("user_code", "")
         return await _device(service, typed, 200)
     except (Problem, OAuthProblem) as problem:
-        return _told(problem)
+        return told(problem)
 
 
 @router.post("/oauth/device")
@@ -72,14 +74,12 @@ async def device_answered(service: At, given: Form) -> Response:
     try:
         await consent.device_asked(service, typed)
     except Problem as problem:
-        return _told(problem)
+        return told(problem)
     try:
         await consent.answer_device(service, typed, await _proven(service, given), is_allowed)
     except Problem as problem:
         return await _device(service, typed, problem.status, problem.message)
-    return _page(
-        "Done", "<p>The device goes on by itself.</p>" if is_allowed else "<p>The device was told no.</p>", 200
-    )
+    return page("Done", "<p>The device goes on by itself.</p>" if is_allowed else "<p>The device was told no.</p>", 200)
 
 
 async def _proven(service: Service, given: Mapping[str, str]) -> User:
@@ -92,60 +92,36 @@ async def _proven(service: Service, given: Mapping[str, str]) -> User:
 async def _device(service: Service, typed: str, status: int, said: str = "") -> Response:
     if not typed:
         content = '<form method="get"><label>Code on the device <input name="user_code" autofocus></label><button>Go on</button></form>'
-        return _page("Connect a device", content, status)
+        return page("Connect a device", content, status)
     found, application = await consent.device_asked(service, typed)
-    hidden = {"user_code": found.user_code}
-    return _page("Connect a device", _question(application.name, found.scopes, hidden, said), status)
+    kept = {"user_code": found.user_code}
+    return page("Connect a device", _question(service, application.name, found.scopes, kept, said), status)
 
 
-def _consent(asked: Asked, given: Mapping[str, str], status: int, said: str = "") -> Response:
-    names = (
-        "client_id",
-        "redirect_uri",
-        "response_type",
-        "scope",
-        "state",
-        "code_challenge",
-        "code_challenge_method",
-        "nonce",
-    )
-    hidden = {name: given[name] for name in names if name in given}
+def _consent(service: Service, asked: Asked, given: Mapping[str, str], status: int, said: str = "") -> Response:
+    kept = {name: given[name] for name in consent.PARAMETERS if name in given}
     parts = urlsplit(asked.redirect_uri)
-    return _page(
+    return page(
         "Allow access",
-        _question(asked.application.name, asked.scopes, hidden, said),
+        _question(service, asked.application.name, asked.scopes, kept, said),
         status,
         f"{parts.scheme}://{parts.netloc}",
     )
 
 
-def _question(name: str, scopes: frozenset[str], hidden: Mapping[str, str], said: str) -> str:
-    kept = "".join(f'<input type="hidden" name="{escape(k)}" value="{escape(v)}">' for k, v in hidden.items())
-    listed = "".join(f"<li>{escape(scope)}</li>" for scope in sorted(scopes))
+def _question(service: Service, name: str, scopes: frozenset[str], kept: Mapping[str, str], said: str) -> str:
     return (
-        f'<p role="alert">{escape(said)}</p><p><strong>{escape(name)}</strong> asks to act for you, with:</p><ul>{listed}</ul>'
-        f'<form method="post">{kept}<p><label>E-mail <input name="email" type="email" autocomplete="username"></label></p>'
+        f'<p role="alert">{escape(said)}</p>{asks(name, scopes)}'
+        f'<form method="post">{hidden(kept)}<p><label>E-mail <input name="email" type="email" autocomplete="username"></label></p>'
         '<p><label>Password <input name="password" type="password" autocomplete="current-password"></label></p>'
-        '<button name="answer" value="allow">Allow</button> <button name="answer" value="deny">Deny</button></form>'
+        f"{ANSWERS}</form>{_elsewhere(service, kept)}"
     )
 
 
-def _told(problem: Problem | OAuthProblem) -> Response:
-    message = problem.message if isinstance(problem, Problem) else problem.description
-    return _page("This cannot be done", f"<p>{escape(message)}</p>", problem.status)
-
-
-def _page(title: str, content: str, status: int, form_target: str = "") -> HTMLResponse:
-    html = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title} – Cordée</title></head><body><h1>{title}</h1>{content}</body></html>"
+def _elsewhere(service: Service, kept: Mapping[str, str]) -> str:
+    """Links to the providers by which one may sign in instead: links, because browsers hold forms to where the page may send them."""
+    folder = urlsplit(service.settings.issuer).path + PROVIDERS
+    return "".join(
+        f'<p><a href="{escape(f"{folder}{name}?{urlencode(kept)}")}">Sign in with {escape(one.title or name)}</a></p>'
+        for name, one in service.settings.providers.items()
     )
-    headers = {
-        # Browsers hold a form's redirect to form-action too, so the application's origin is named.
-        "content-security-policy": f"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self' {form_target}",
-        "x-frame-options": "DENY",
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "cache-control": "no-store",
-    }
-    return HTMLResponse(html, status, headers)

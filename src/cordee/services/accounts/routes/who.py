@@ -32,6 +32,7 @@ async def _actor(
 
 Who = Annotated[Actor, Depends(_actor)]
 PathId = Annotated[str, Path(pattern=PATTERN)]
+KeyId = Annotated[str, Path(pattern=PATTERN, title="API key")]
 
 
 def listing(shapes: list[S], ids: list[str], page: Page) -> Listing[S]:

@@ -17,6 +17,8 @@ class Scope(StrEnum):
     FILES_WRITE = "files.write"
     BATCHES_READ = "batches.read"
     BATCHES_WRITE = "batches.write"
+    WEBHOOKS_READ = "webhooks.read"
+    WEBHOOKS_WRITE = "webhooks.write"
     USAGE_READ = "usage.read"
     KEYS_READ = "keys.read"  # one's own
     KEYS_WRITE = "keys.write"  # one's own
@@ -54,6 +56,7 @@ class Role(StrEnum):
 _VIEWER = frozenset({Scope.CHATS_READ, Scope.FILES_READ, Scope.BATCHES_READ, Scope.USAGE_READ, Scope.TENANT_READ})
 _USER = _VIEWER | {
     Scope.INFERENCE, Scope.CHATS_WRITE, Scope.FILES_WRITE, Scope.BATCHES_WRITE, Scope.KEYS_READ, Scope.KEYS_WRITE,
+    Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE,
 }  # fmt: skip
 _DEVELOPER = _USER | {Scope.APPLICATIONS_READ, Scope.APPLICATIONS_WRITE, Scope.USERS_READ}
 _ADMIN = _DEVELOPER | {Scope.USERS_WRITE, Scope.KEYS_MANAGE}

@@ -9,9 +9,10 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cordee.services.accounts.records import Code, Device, Family
+from cordee.services.accounts.records import OWN_CLIENT, Code, Device, Family
+from cordee.services.accounts.store.changes import Kind, note
 from cordee.services.accounts.store.people import TakenError
-from cordee.services.accounts.tables import codes, devices, families, refresh_tokens
+from cordee.services.accounts.tables import codes, devices, families, outside_sign_ins, refresh_tokens
 
 
 async def add_family(on: AsyncConnection, family: Family) -> None:
@@ -34,16 +35,16 @@ async def family_of(on: AsyncConnection, family_id: str) -> Family | None:
 
 
 async def revoke_family(on: AsyncConnection, family_id: str, now: float) -> None:
-    await on.execute(
-        update(families).where(families.c.id == family_id, families.c.revoked_at.is_(None)).values(revoked_at=now)
-    )
+    f = families.c
+    await on.execute(update(families).where(f.id == family_id, f.revoked_at.is_(None)).values(revoked_at=now))
+    await note(on, Kind.FAMILY, family_id)
 
 
 async def revoke_families(on: AsyncConnection, user_id: str, now: float) -> None:
     """All of a user."""
-    await on.execute(
-        update(families).where(families.c.user_id == user_id, families.c.revoked_at.is_(None)).values(revoked_at=now)
-    )
+    f = families.c
+    ended = update(families).where(f.user_id == user_id, f.revoked_at.is_(None)).values(revoked_at=now).returning(f.id)
+    await note(on, Kind.FAMILY, *(await on.execute(ended)).scalars())
 
 
 async def add_refresh(on: AsyncConnection, digest: str, family_id: str, expires_at: float) -> None:
@@ -104,7 +105,7 @@ async def add_device(on: AsyncConnection, device: Device) -> None:
             insert(devices).values(
                 digest=device.digest,
                 user_code=device.user_code,
-                application_id=device.application,
+                application_id=None if device.application == OWN_CLIENT else device.application,
                 scopes=sorted(device.scopes),
                 expires_at=device.expires_at,
             )
@@ -140,7 +141,7 @@ async def take_device(on: AsyncConnection, digest: str) -> bool:
 
 async def forget(on: AsyncConnection, now: float) -> None:
     """Drop what has expired."""
-    for table in (families, refresh_tokens, codes, devices):
+    for table in (families, refresh_tokens, codes, devices, outside_sign_ins):
         await on.execute(delete(table).where(table.c.expires_at < now))
 
 
@@ -153,6 +154,6 @@ def _family(row: Row[Any]) -> Family:
 
 def _device(row: Row[Any]) -> Device:
     return Device(
-        row.digest, row.user_code, row.application_id, frozenset(row.scopes), row.expires_at, row.polled_at,
+        row.digest, row.user_code, row.application_id or OWN_CLIENT, frozenset(row.scopes), row.expires_at, row.polled_at,
         row.is_allowed, row.user_id,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cordee.domain.caller import Allowances
 from cordee.services.accounts.records import Tenant, User
 from cordee.services.accounts.rules.rights import Role
+from cordee.services.accounts.store.changes import Kind, note
 from cordee.services.accounts.tables import tenants, users
 from cordee.services.base.paging import Page, cut
 
@@ -39,6 +40,7 @@ async def add_tenant(on: AsyncConnection, tenant: Tenant) -> None:
             allowances=stored(tenant.allowances),
         )
     )
+    await note(on, Kind.TENANT, tenant.id)
 
 
 async def tenant_of(on: AsyncConnection, tenant_id: str) -> Tenant | None:
@@ -65,6 +67,13 @@ async def change_tenant(on: AsyncConnection, tenant: Tenant) -> None:
     await on.execute(
         update(tenants).where(tenants.c.id == tenant.id).values(name=tenant.name, allowances=stored(tenant.allowances))
     )
+    await note(on, Kind.TENANT, tenant.id)
+
+
+async def remove_tenant(on: AsyncConnection, tenant: Tenant) -> None:
+    """And all that is left of it."""
+    await on.execute(delete(tenants).where(tenants.c.id == tenant.id))
+    await note(on, Kind.TENANT, tenant.id)
 
 
 async def add_user(on: AsyncConnection, user: User) -> None:
@@ -75,10 +84,17 @@ async def add_user(on: AsyncConnection, user: User) -> None:
         )
     except IntegrityError as error:
         raise TakenError from error
+    await note(on, Kind.PRINCIPAL, user.id)
 
 
 async def user_of(on: AsyncConnection, tenant_id: str, user_id: str) -> User | None:
     row = (await on.execute(select(users).where(users.c.id == user_id, users.c.tenant_id == tenant_id))).first()
+    return _user(row) if row else None
+
+
+async def user_by_id(on: AsyncConnection, user_id: str) -> User | None:
+    """Of whatever tenant: for who has proved to be this user before."""
+    row = (await on.execute(select(users).where(users.c.id == user_id))).first()
     return _user(row) if row else None
 
 
@@ -101,11 +117,13 @@ async def change_user(on: AsyncConnection, user: User) -> None:
         )
     except IntegrityError as error:
         raise TakenError from error
+    await note(on, Kind.PRINCIPAL, user.id)
 
 
 async def remove_user(on: AsyncConnection, user: User) -> None:
     """And all that was theirs: keys, families, codes."""
     await on.execute(delete(users).where(users.c.id == user.id, users.c.tenant_id == user.tenant))
+    await note(on, Kind.PRINCIPAL, user.id)
 
 
 async def owners(on: AsyncConnection, tenant_id: str) -> int:

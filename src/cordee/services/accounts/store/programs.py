@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cordee.services.accounts.records import ApiKey, Application
+from cordee.services.accounts.records import OWN, ApiKey, Application
+from cordee.services.accounts.store.changes import Kind, note
 from cordee.services.accounts.store.people import allowances_of, stored
 from cordee.services.accounts.tables import api_keys, applications
 from cordee.services.base.paging import Page, cut
@@ -17,6 +18,7 @@ async def add_application(on: AsyncConnection, one: Application) -> None:
     await on.execute(
         insert(applications).values(id=one.id, tenant_id=one.tenant, created_at=one.created_at, **_said(one))
     )
+    await note(on, Kind.PRINCIPAL, one.id)
 
 
 async def application_of(on: AsyncConnection, tenant_id: str, application_id: str) -> Application | None:
@@ -26,6 +28,8 @@ async def application_of(on: AsyncConnection, tenant_id: str, application_id: st
 
 async def client(on: AsyncConnection, application_id: str) -> Application | None:
     """Of whatever tenant: for an application that says itself who it is."""
+    if application_id == OWN.id:
+        return OWN
     row = (await on.execute(select(applications).where(applications.c.id == application_id))).first()
     return _application(row) if row else None
 
@@ -47,11 +51,13 @@ async def change_application(on: AsyncConnection, one: Application) -> None:
         .where(applications.c.id == one.id, applications.c.tenant_id == one.tenant)
         .values(**_said(one))
     )
+    await note(on, Kind.PRINCIPAL, one.id)
 
 
 async def remove_application(on: AsyncConnection, one: Application) -> None:
     """And all that was its: keys, families, codes."""
     await on.execute(delete(applications).where(applications.c.id == one.id, applications.c.tenant_id == one.tenant))
+    await note(on, Kind.PRINCIPAL, one.id)
 
 
 async def add_key(on: AsyncConnection, key: ApiKey, is_users: bool) -> None:
@@ -71,6 +77,7 @@ async def add_key(on: AsyncConnection, key: ApiKey, is_users: bool) -> None:
             expires_at=key.expires_at,
         )
     )
+    await note(on, Kind.KEY, key.id)
 
 
 async def key_by_digest(on: AsyncConnection, digest: str) -> ApiKey | None:
@@ -110,6 +117,7 @@ async def change_key(on: AsyncConnection, key: ApiKey) -> None:
             last_used_at=key.last_used_at,
         )
     )
+    await note(on, Kind.KEY, key.id)
 
 
 async def note_use(on: AsyncConnection, key_id: str, now: float) -> None:
@@ -118,6 +126,7 @@ async def note_use(on: AsyncConnection, key_id: str, now: float) -> None:
 
 async def remove_key(on: AsyncConnection, key: ApiKey) -> None:
     await on.execute(delete(api_keys).where(api_keys.c.id == key.id, api_keys.c.tenant_id == key.tenant))
+    await note(on, Kind.KEY, key.id)
 
 
 def _owned(query: Any, owner: str | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -67,6 +67,12 @@ async def forget_failures(on: AsyncConnection, before: float) -> None:
 async def signing_keys_of(on: AsyncConnection) -> list[SigningKey]:
     rows = (await on.execute(select(signing_keys).order_by(signing_keys.c.signs_from, signing_keys.c.kid))).all()
     return [SigningKey(row.kid, row.signs_from, row.sealed, row.public) for row in rows]
+
+
+async def hold_signing_keys(on: AsyncConnection) -> None:
+    """Let nobody else add or remove one until the transaction of `on` ends. On SQLite a transaction that writes is alone anyway."""
+    if on.dialect.name == "postgresql":
+        await on.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
 
 
 async def add_signing_key(on: AsyncConnection, key: SigningKey) -> None:

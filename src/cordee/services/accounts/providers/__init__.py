@@ -1,0 +1,1 @@
+"""OpenID providers outside: asked, and believed as far as what they signed goes."""
