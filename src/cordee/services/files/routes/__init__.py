@@ -1,0 +1,1 @@
+"""The paths of files and uploads: shapes only."""

@@ -1,0 +1,1 @@
+"""What files decide, as pure functions."""
