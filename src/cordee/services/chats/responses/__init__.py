@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, told in chat completions: translation, streaming, storing, and work in the background."""
