@@ -1,0 +1,1 @@
+"""The paths of batches and jobs: shapes and statuses only."""

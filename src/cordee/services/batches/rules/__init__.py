@@ -1,0 +1,1 @@
+"""Decisions of batches: pure, the standard library and msgspec only."""

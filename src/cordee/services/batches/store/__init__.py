@@ -1,0 +1,1 @@
+"""What batches read and write, in a transaction that the caller has begun."""
