@@ -1,1 +1,1 @@
-"""What has happened is told to the servers of users."""
+"""Tells the servers of users when something of theirs has ended: endpoints, deliveries, and where these may go."""
