@@ -21,6 +21,7 @@ from cordee.config.sections.attempts import ModelSettings
 from cordee.config.sections.base import Section
 from cordee.config.sections.outside import Cloud, Peer
 from cordee.config.sections.routing import PoolSettings, ReplicaSettings
+from cordee.config.sections.services import Provider
 from cordee.config.tree import Config
 
 HEAD = """# Every setting
@@ -39,6 +40,7 @@ ENTRIES: tuple[tuple[str, type[Section], str], ...] = (
     ('[pools."MODEL"]', PoolSettings, "pools"),
     ("[replicas.NAME]", ReplicaSettings, "replicas"),
     ("[[replica]]", Peer, "replica"),
+    ("[services.accounts.providers.NAME]", Provider, "services.accounts.providers"),
     ("[[cloud]]", Cloud, "cloud"),
 )  # tables that are written once for each of something, and the setting that holds them
 

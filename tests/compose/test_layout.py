@@ -48,8 +48,10 @@ def option(spec: Spec, name: str) -> list[str]:
 
 def test_the_default_is_two_servers_of_three_and_an_edge(ground: Ground) -> None:
     specs = lay_out(CONFIG, ground)
-    assert [spec.name for spec in specs] == ["worker-1", "worker-2", "web-1", "web-2", "mobile-1", "mobile-2", "edge"]
-    assert [spec.server for spec in specs] == [1, 2, 1, 2, 1, 2, 0]
+    assert [spec.name for spec in specs] == [
+        *("worker-1", "worker-2", "web-1", "web-2", "mobile-1", "mobile-2", "services-1", "services-2", "edge")
+    ]
+    assert [spec.server for spec in specs] == [1, 2, 1, 2, 1, 2, 1, 2, 0]
     assert [spec.processor for spec in specs[:3]] == ["P1 → core 0", "P2 → core 1", "P3 → core 0"]
     assert specs[-1].program.cores is None
 
@@ -84,7 +86,33 @@ def test_more_of_a_kind_get_numbers_and_lie_on_different_processors() -> None:
         *("worker-1", "worker-2", "worker-1-2", "worker-2-2"),
         *("web-1", "web-2", "web-1-2", "web-2-2"),
         *("mobile-1", "mobile-2"),
+        *("services-1", "services-2"),
     ]
+
+
+def test_services_ask_the_gateways_of_their_own_server_first_and_are_asked_by_them_first(ground: Ground) -> None:
+    specs = by_name(lay_out(CONFIG, replace(ground, services_environment={"PATH": "/bin"})))
+    services = specs["services-2"]
+    assert services.address == f"unix:{ground.sockets}/services-2.sock"
+    assert option(services, "--gateway") == [specs[name].address for name in ("web-2", "mobile-2", "web-1", "mobile-1")]
+    assert (services.is_essential, services.processor) == (False, "any")
+    assert dict(services.program.environment) == {"PATH": "/bin"}
+    for name, nearest in (("web-1", "services-1"), ("mobile-2", "services-2")):
+        assert len(option(specs[name], "--services")) == 2
+        assert option(specs[name], "--services")[0] == specs[nearest].address
+    assert option(specs["worker-1"], "--services") == []
+
+
+def test_services_reach_a_gateway_that_listens_on_all_addresses(ground: Ground) -> None:
+    everywhere = resolve("0.0.0.0:8000", "--web")
+    specs = by_name(lay_out(CONFIG, replace(ground, envoy=None, web=everywhere)))
+    assert option(specs["services-1"], "--gateway")[0] == "127.0.0.1:8000"
+
+
+def test_services_that_nobody_wants_are_not_there(ground: Ground) -> None:
+    specs = by_name(lay_out(change(CONFIG, services=change(CONFIG.services, enabled=False)), ground))
+    assert "services-1" not in specs
+    assert option(specs["web-1"], "--services") == []
 
 
 def test_without_an_edge_the_first_gateway_of_each_kind_takes_the_public_address(ground: Ground) -> None:
@@ -98,7 +126,7 @@ def test_without_an_edge_the_first_gateway_of_each_kind_takes_the_public_address
 def test_no_key_is_on_a_command_line_or_in_the_edges_environment(ground: Ground) -> None:
     for spec in lay_out(CONFIG, ground):
         assert "secret" not in " ".join(spec.program.argv)
-        assert ("CORDEE_ADMIN_KEY" in spec.program.environment) is (spec.role != "edge")
+        assert ("CORDEE_ADMIN_KEY" in spec.program.environment) is (spec.role not in ("edge", "services"))
 
 
 def test_the_edge_takes_no_more_connections_than_it_has_descriptors_for(ground: Ground) -> None:

@@ -37,16 +37,17 @@ def free(seed: Path) -> tuple[str, str]:
 
 
 class Running:
-    """A platform in a process of its own, with its output in a file."""
+    """A platform in a process of its own, with its output in a file. Without services unless they are what it is about."""
 
-    def __init__(self, data: Path, *words: str) -> None:
+    def __init__(self, data: Path, *words: str, services: bool = False) -> None:
         self.data = data
         self.web, self.mobile = free(data)
         self.output = data.parent / "output"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CORDEE_")}
         with self.output.open("wb") as output:
             self.up = subprocess.Popen(
-                [*CORDEE, "up", "--data", str(data), "--web", self.web, "--mobile", self.mobile, "--model", "oracle", *words],
+                [*CORDEE, "up", "--data", str(data), "--web", self.web, "--mobile", self.mobile, "--model", "oracle",
+                 *(() if services else ("--no-services",)), *words],
                 stdout=output, stderr=output, env=clean,
             )  # fmt: skip
 
@@ -64,11 +65,11 @@ class Running:
     def pids(self) -> dict[str, int]:
         return {one["name"]: one["pid"] for one in self.status()["processes"] if one["pid"]}
 
-    def ask(self, address: str) -> int:
+    def ask(self, address: str, path: str = "/v1/models") -> int:
         host, _, port = address.rpartition(":")
         key = (self.data / "admin.key").read_text().strip()
         with closing(http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)) as connection:
-            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
             response = connection.getresponse()
             response.read()
             return response.status
@@ -195,6 +196,30 @@ def test_a_process_that_cannot_start_ends_the_start_with_the_reason(tmp_path: Pa
     output = running.output.read_text()
     assert "the reason is written here" in output
     assert gone({name: int(pid) for name, pid in re.findall(r"event=started name=(\S+) pid=(\d+)", output)}, 1.0) == {}
+
+
+@pytest.mark.e2e
+def test_services_are_part_of_the_platform_and_their_death_is_no_trouble_for_models(tmp_path: Path) -> None:
+    running = Running(tmp_path / "data", "--no-edge", "--servers", "2", services=True)
+    try:
+        running.until_ready()
+        status = running.status()
+        assert status["state"] == "ready", status
+        services = {one["name"]: one for one in status["processes"] if one["role"] == "services"}
+        assert sorted(services) == ["services-1", "services-2"]
+        assert all(one["missing"] == {} for one in services.values())
+        assert running.ask(running.web, "/v1/files") == 200
+        os.kill(services["services-1"]["pid"], signal.SIGKILL)
+        assert gone({"services-1": services["services-1"]["pid"]}, 5.0) == {}
+        assert running.ask(running.web, "/v1/files") == 200  # the other server's
+        assert running.ask(running.web) == 200
+        deadline = time.monotonic() + PATIENCE_S
+        while running.status()["state"] != "ready":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        running.up.send_signal(signal.SIGTERM)
+        assert running.up.wait(PATIENCE_S) == 0
 
 
 def test_a_taken_port_is_named_with_the_option_that_changes_it(tmp_path: Path) -> None:

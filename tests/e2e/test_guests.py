@@ -37,6 +37,7 @@ class Up:
             mobile = {{gateways_per_server = 0, address = "127.0.0.1:{free_port()}"}}
             edge = {{enabled = false}}
             store = {{enabled = false}}
+            services = {{enabled = false}}
             guests = {{{look}}}
             [[serve]]
             name = "big"

@@ -1,6 +1,6 @@
 """A stand-in for a gateway or a worker: reports, and dies or lingers as it is told.
 
-python standin.py NAME [quick-death | usage-error | deaf | follows | http:PORT]
+python standin.py NAME [quick-death | usage-error | deaf | follows | lacks | never | http:PORT]
 """
 
 from __future__ import annotations
@@ -35,10 +35,16 @@ async def main(name: str, how: str) -> int:
     revision = {"revision": "one"} if how == "follows" else {}
     if how == "follows":
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: revision.update(revision="two"))
+    missing = {"chats": "its database is away"} if how == "lacks" else {}
+    if how == "lacks":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, missing.clear)
+    state = "starting" if how == "never" else "ready"
     reporter = Reporter(
         os.environ["CORDEE_CONTROL"],
-        lambda: {"name": name, "pid": os.getpid(), "state": "ready", "load": {"open": 1}, "model": "m", **revision},
-    )
+        lambda: {
+            "name": name, "pid": os.getpid(), "state": state, "load": {"open": 1}, "model": "m", "missing": missing, **revision
+        },
+    )  # fmt: skip
     reporter.start()
     await ended.wait()
     reporter.stop()

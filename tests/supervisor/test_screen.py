@@ -60,6 +60,13 @@ def test_the_default_platform_fits_a_small_terminal() -> None:
     assert "…" not in text
 
 
+def test_services_fit_too() -> None:
+    services = process("services-1", "services", 1, processor="any", load={"open": 12.0})
+    lines = drawn(status(*PLATFORM[:-1], services))
+    assert all(len(line) <= 80 for line in lines)
+    assert any("services" in line and "12 open" in line for line in lines)
+
+
 def test_the_first_request_can_be_pasted() -> None:
     command = "\n".join(first_request(status(), "/home/somebody"))
     assert "$(cat ~/.local/share/cordee/admin.key)" in command

@@ -29,7 +29,9 @@ PATIENCE_S = 20.0
 class Rehearsal:
     """A supervisor over stand-ins named by role and by how they behave, and everything that it said."""
 
-    def __init__(self, data: Path, how: dict[str, str], stop_s: float = 5.0, silent_s: float = 0.0) -> None:
+    def __init__(
+        self, data: Path, how: dict[str, str], stop_s: float = 5.0, silent_s: float = 0.0, services_s: float = 20.0
+    ) -> None:
         self.data = data
         self.claim = Claim.take(data)
         self.events: list[Event] = []
@@ -40,9 +42,11 @@ class Rehearsal:
         specs = []
         for name, behaviour in {**how, "web-1": f"http:{port}"}.items():
             argv = (sys.executable, str(STANDIN), name, behaviour)
-            role: Role = "web" if name.startswith("web") else "worker"
+            role: Role = "web" if name.startswith("web") else "services" if name.startswith("services") else "worker"
             program = Program(argv, environment, data / "log" / f"{name}.log")
-            specs.append(Spec(name, role, 1, f"address of {name}", program, "P1 → core 0", "m"))
+            specs.append(
+                Spec(name, role, 1, f"address of {name}", program, "P1 → core 0", "m", is_essential=role != "services")
+            )
         self.platform = Platform(
             specs=tuple(specs),
             model="m",
@@ -60,6 +64,7 @@ class Rehearsal:
             window_s=60.0,
             silent_s=silent_s,
             stop_s=stop_s,
+            services_s=services_s,
         )
 
     def reload(self) -> Taken:
@@ -268,3 +273,32 @@ def test_a_refused_reload_changes_nothing_and_says_why(tmp_path: Path) -> None:
         supervisor.stop()
 
     rehearsal.run(play)
+
+
+def test_services_that_lack_something_leave_the_platform_degraded_until_it_is_there(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, {"services-1": "lacks"})
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        assert supervisor.status().state == "degraded"
+        assert process(supervisor, "services-1").missing == {"chats": "its database is away"}
+        os.kill(process(supervisor, "services-1").pid, signal.SIGUSR1)
+        await rehearsal.until(lambda: supervisor.status().state == "ready")
+        supervisor.stop()
+
+    assert rehearsal.run(play).failure is None
+    assert rehearsal.said("missing") == rehearsal.said("found") == rehearsal.said("goes-on-without") == ["services-1"]
+
+
+@pytest.mark.parametrize("how", ["quick-death", "usage-error", "never"])
+def test_services_that_do_not_come_up_keep_nobody_waiting_for_long(tmp_path: Path, how: str) -> None:
+    rehearsal = Rehearsal(tmp_path, {"services-1": how}, services_s=1.0)
+
+    async def play(supervisor: Supervisor) -> None:
+        await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
+        assert supervisor.status().state == "degraded"
+        assert process(supervisor, "web-1").state == "ready"
+        supervisor.stop()
+
+    assert rehearsal.run(play).failure is None
+    assert rehearsal.said("goes-on-without") == ["services-1"]

@@ -15,7 +15,10 @@ USAGE = 2  # exit status: something that was asked for cannot be
 # screens of `cordee up` in its memory.
 PLACES = {
     "up": "platform", "down": "platform", "status": "platform", "reload": "reload", "chat": "chat", "models": "models", "keys": "keys",
-    "config": "config", "gateway": "gateway", "worker": "worker",
+    "config": "config", "gateway": "gateway", "worker": "worker", "services": "services", "migrate": "migrate",
+    "accounts": "accounts", "login": "login", "logout": "login", "whoami": "login",
+    "backup": "backup", "restore": "backup", "chats": "chats",
+    "jobs": "jobs",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cordee.adapters.keyring import KeysError
 from cordee.adapters.keys import admin_key
+from cordee.cli.asking import AskError
 from cordee.cli.complaint import complain
 from cordee.cli.conversation import AnswerError, Conversation, first_model
 from cordee.config.load import ConfigError, data_dir, load
@@ -53,9 +54,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(args: argparse.Namespace) -> int:
     try:
         data = data_dir(args.data)
-        running, trusted = ("", "") if args.url else _running_at(data)
+        running, trusted = ("", "") if args.url else running_at(data)
         base = (args.url or running or f"http://{load(args.config, data).web.address}/v1").rstrip("/")
-        key = admin_key(data)
+        key = key_at(data, base)
         model = args.model or first_model(base, key, trusted)
         conversation = Conversation(base, key, model, _options(args), trusted=trusted)
     except (ConfigError, KeysError) as error:
@@ -70,7 +71,22 @@ def _run(args: argparse.Namespace) -> int:
     return _ask_once(conversation, question)
 
 
-def _running_at(data: Path) -> tuple[str, str]:
+def key_at(data: Path, base: str) -> str:
+    """The admin key, or the token of who has signed in at this platform where there is none. Raises KeysError."""
+    try:
+        return admin_key(data)
+    except KeysError:
+        # Who has an admin key does not pay for this.
+        from cordee.cli.signed_in import SignedOutError, current, place  # noqa: PLC0415
+
+        with suppress(SignedOutError, AskError, OSError):
+            held = current(place())
+            if base.removesuffix("/v1") == held.base:
+                return held.access
+        raise
+
+
+def running_at(data: Path) -> tuple[str, str]:
     """The address of the platform that runs for `data`, and the certificate to know it by; "" for none."""
     with suppress(NotRunningError):
         status = ask_status(data)

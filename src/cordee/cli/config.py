@@ -68,9 +68,9 @@ def document(loaded: Loaded) -> Iterator[str]:
     """The lines of a commented file that sets every setting as `loaded` has it."""
     about, current, section = sections(), values(loaded.config), None
     yield f"# {about['']} `cordee config check` reads this file."
-    for setting in sorted(
-        settings().values(), key=lambda setting: bool(setting.section)
-    ):  # tables after what stands alone
+    # What stands alone first, then each table once and whole, in the order of the tree.
+    tables = list(dict.fromkeys(("", *(setting.section for setting in settings().values()))))
+    for setting in sorted(settings().values(), key=lambda setting: tables.index(setting.section)):
         if setting.section != section:
             section = setting.section
             if section:

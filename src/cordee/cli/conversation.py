@@ -97,10 +97,10 @@ def _connect(base: str, trusted: str) -> http.client.HTTPConnection:
         raise AnswerError(f"{base!r} is not an address such as http://127.0.0.1:8000/v1")
     if url.scheme == "http":
         return http.client.HTTPConnection(url.hostname, url.port, timeout=CONNECT_S)
-    return http.client.HTTPSConnection(url.hostname, url.port, timeout=CONNECT_S, context=_tls(trusted))
+    return http.client.HTTPSConnection(url.hostname, url.port, timeout=CONNECT_S, context=trusting(trusted))
 
 
-def _tls(trusted: str) -> ssl.SSLContext | None:
+def trusting(trusted: str) -> ssl.SSLContext | None:
     """Our own platform is known by its certificate, not by a name: it is reached by whatever address it listens on."""
     if not trusted:
         return None

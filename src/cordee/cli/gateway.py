@@ -43,6 +43,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--store", default="", metavar="URL",
         help="the Redis or Valkey that all gateways share: redis://HOST:PORT, rediss://…, unix:/PATH (default: none)",
     )  # fmt: skip
+    parser.add_argument(
+        "--services", action="append", default=[], metavar="unix:/PATH",
+        help="a process of `cordee services` behind it, for accounts, chats, files and batches; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--name", default="gateway-1", help="its name in status and logs")
     parser.add_argument("--server", type=int, default=1, help="the server it belongs to")
     parser.add_argument("--gateways", type=int, default=1, metavar="N", help="how many gateways share the replicas")
@@ -78,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
             args.gateways,
             grpc=args.grpc,
             store=args.store,
+            services=tuple(args.services),
         ),
         lambda: load(args.config, data, overrides),
     )
@@ -91,6 +96,9 @@ def _check(args: argparse.Namespace, config: Config) -> None:
             raise ConfigError(f"{flag} {address!r} is not HOST:PORT, such as 127.0.0.1:9000")
     if args.store and not args.store.startswith(("redis://", "rediss://", "unix:/")):
         raise ConfigError(f"--store {args.store!r} is none of redis://HOST:PORT, rediss://HOST:PORT, unix:/PATH")
+    for socket in args.services:
+        if not socket.startswith("unix:/"):
+            raise ConfigError(f"--services {socket!r} is not unix:/PATH, where a process of `cordee services` listens")
     if not args.replica and not config.replica and not config.cloud:
         raise ConfigError("nobody could answer: give --replica URL, or a [[replica]] or [[cloud]] in the configuration")
     for replica in args.replica:

@@ -70,6 +70,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     up.add_argument(
         "--no-edge", action="store_true", help="without Envoy: the first gateways take the addresses themselves"
     )
+    up.add_argument(
+        "--no-services", action="store_true", help="models only: without accounts, chats, files, batches and webhooks"
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser(
@@ -105,6 +108,7 @@ def _up(args: argparse.Namespace) -> int:
         "model": args.model,
         "servers": args.servers,
         "edge.enabled": False if args.no_edge else None,
+        "services.enabled": False if args.no_services else None,
     }
     try:
         data = data_dir(args.data)
@@ -154,6 +158,11 @@ def _status(args: argparse.Namespace) -> int:
     else:
         console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
         console.print(table(status.processes))
+        for process in status.processes:
+            for service, why in sorted(process.missing.items()):
+                console.print(
+                    f"  {process.name} has no {service}: {why}", style="yellow", markup=False, highlight=False
+                )
         if len(status.models) > 1:  # a single one is told by its workers
             console.print()
             console.print(loading.table(status))

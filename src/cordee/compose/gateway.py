@@ -17,14 +17,16 @@ from typing import Any
 import uvloop
 
 from cordee.adapters.clock import LoopClock
+from cordee.adapters.internal_secret import SecretError
 from cordee.adapters.keyring import KeysError
-from cordee.adapters.keys import FileDirectory, ensure_admin_key
+from cordee.adapters.keys import ensure_admin_key
 from cordee.adapters.models import ModelError
 from cordee.adapters.reports import Reporter
 from cordee.adapters.sessions import SessionsError
 from cordee.compose.attempts import chains
 from cordee.compose.browsers import open_sessions
 from cordee.compose.canaries import CANARY_LIVE, canary_rules, open_canaries
+from cordee.compose.credentials import open_credentials, open_identities
 from cordee.compose.following import Following
 from cordee.compose.grammars import open_grammars
 from cordee.compose.keeping import KEEPING_LIVE, keeping_rules, open_keeping, open_store
@@ -61,7 +63,6 @@ COLLECT_RARELY = (
     100,
 )  # a call leaves no cycles behind, so there is little to find among thousands of streams
 GRPC_CLOSE_S = 0.5  # for RPCs whose calls have ended, to say so
-REFRESH_S = 1.0  # a revoked key is refused at most this much later
 FIRST_BYTES_S = 0.05  # of those who were connected last, and of whose requests nothing is known yet
 LAST_BYTES_S = 0.05  # what was written last is on its way
 START_S = 1.0  # to wait for a first replica before listening; then there may be none, and those who ask are told so
@@ -78,7 +79,7 @@ def run(config: Config, launch: GatewayLaunch, reread: Callable[[], Config]) -> 
         model = open_model(config, templates) if any(map(is_link, launch.replicas)) else None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, launch, model, templates, Following(config, reread)))
-    except (OSError, ModelError, KeysError, SessionsError, ValueError) as error:
+    except (OSError, ModelError, KeysError, SecretError, SessionsError, ValueError) as error:
         print(f"cordee gateway: {error}", file=sys.stderr)
         return 1
 
@@ -99,10 +100,11 @@ async def _run(
     metrics.more.append(lag.metrics)
     metrics.more.append(partial(gpus.collect, roster.gpus))
     metrics.more.append(partial(engines.collect, roster.figures))
-    directory = FileDirectory(launch.data)
+    directory = open_credentials(config, launch)
     walks = Walks(watch, metrics, counts, clock)
     calls = Calls(roster, walks, metrics, clock, rng, deadlines(config))
     front = Front(roster, directory, calls, walks, metrics)
+    identities = open_identities(config, launch, directory, watch, front, metrics)
     tasks = Tasks(calls, roster, walks, clock)
     tasks.join(front.paths)
     metrics.more.append(tasks.metrics)
@@ -125,7 +127,8 @@ async def _run(
         from cordee.compose.mobile import open_mobile  # noqa: PLC0415
 
         grpc_server = await open_mobile(
-            config, launch, front, directory, calls, metrics, following, lambda: roster.is_ready and not front.is_draining
+            config, launch, front, directory, calls, metrics, following, lambda: roster.is_ready and not front.is_draining,
+            identities.revocations,
         )  # fmt: skip
 
     stopping = asyncio.Event()
@@ -154,7 +157,9 @@ async def _run(
 
     reporter = Reporter(os.environ.get("CORDEE_CONTROL"), snapshot)
     reporter.start()
-    background = [loop.create_task(one) for one in (_refresh(directory, front), kept.run(), shedding.run())]
+    background = [loop.create_task(one) for one in (identities.refresh(front), kept.run(), shedding.run())]
+    if identities.follow is not None:
+        background.append(loop.create_task(identities.follow(), name="credentials"))
     if store is not None:
         from cordee.adapters.redis.marks import StoreMarks  # noqa: PLC0415  # with a store its library is there already
 
@@ -162,6 +167,13 @@ async def _run(
         background.append(loop.create_task(share(roster.quarantine, marks, clock)))
     if launch.kind == "web" and config.sessions.enabled:
         background.append(open_sessions(config, launch, front, directory, following))
+    if launch.services:
+        # Only where there are services: what leads to them costs memory.
+        from cordee.compose.passage import open_passages  # noqa: PLC0415
+
+        passages = open_passages(config, launch, front, walks, metrics, clock)
+        background.append(loop.create_task(passages.run(), name="services"))
+        identities.revocations.more.append(passages.end_those)
     if config.cloud:
         # What leads outside costs memory; most gateways have no provider.
         from cordee.compose.outside import open_outside  # noqa: PLC0415
@@ -240,13 +252,6 @@ def _settle() -> None:
     gc.freeze()
     gc.set_threshold(*COLLECT_RARELY)
     give_back_memory()
-
-
-async def _refresh(directory: FileDirectory, front: Front) -> None:
-    while True:
-        await asyncio.sleep(REFRESH_S)
-        directory.refresh()
-        front.forget_keys()
 
 
 def _snapshot(launch: GatewayLaunch, roster: Roster, watch: Watch, front: Front, model: Model | None) -> dict[str, Any]:

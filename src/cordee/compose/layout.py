@@ -27,6 +27,10 @@ CORES_FOR_TWO_EDGE_THREADS = 4
 UNPINNED = "any"
 
 
+Process = Literal["worker", "web", "mobile", "services"]
+GATEWAYS = ("web", "mobile")
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What the processes stand on. `model` is what workers are told to load, `model_name` what clients call it;
@@ -45,6 +49,7 @@ class Ground:
     environment: Mapping[str, str]
     edge_environment: Mapping[str, str]
     guest_environment: Mapping[str, str] = field(default_factory=dict)  # what guests get beside the others'
+    services_environment: Mapping[str, str] = field(default_factory=dict)  # all that services get
     valkey: Path | None = None  # the server to run as the store; None: none of its own
 
     @property
@@ -78,7 +83,7 @@ class Ground:
 class Seat:
     """A process before it has an address: who it is. `served`: what a worker serves, None for the first model."""
 
-    role: Literal["worker", "web", "mobile"]
+    role: Process
     server: int
     number: int  # of its role within the server, from 1
     served: Served | None = None
@@ -95,10 +100,10 @@ class Seat:
 
 
 def seats(config: Config) -> list[Seat]:
-    """Everybody but the edge; workers first, then each kind of gateway, so that equals lie on different processors. Raises ModelError
-    for a model that is none."""
+    """Everybody but the edge; workers first, then each kind of gateway, so that equals lie on different processors; then the services.
+    Raises ModelError for a model that is none."""
 
-    def each(role: Literal["worker", "web", "mobile"], count: int) -> Iterator[Seat]:
+    def each(role: Process, count: int) -> Iterator[Seat]:
         for number in range(1, count + 1):
             yield from (Seat(role, server, number) for server in range(1, config.servers + 1))
 
@@ -112,6 +117,7 @@ def seats(config: Config) -> list[Seat]:
         ),
         *each("web", config.web.gateways_per_server),
         *each("mobile", config.mobile.gateways_per_server),
+        *(each("services", config.services.per_server) if config.services.enabled else ()),
     ]
 
 
@@ -121,13 +127,17 @@ def lay_out(config: Config, ground: Ground) -> tuple[Spec, ...]:
     addresses = _addresses(config, ground, all_seats)
     replicas = [_worker_url(config, seat, address) for seat, address in addresses.items() if seat.role == "worker"]
     grpc = grpc_addresses(config, ground, addresses)
-    gateways = sum(seat.role != "worker" for seat in all_seats)
+    gateways = sum(seat.role in GATEWAYS for seat in all_seats)
     specs = []
-    # A guest has threads for many processors, and mostly waits for its GPU: the kernel places it.
-    pinned = [seat for seat in all_seats if not seat.is_guest]
+    # A guest has threads for many processors, and mostly waits for its GPU; services mostly wait for their databases: the kernel
+    # places them.
+    pinned = [seat for seat in all_seats if not seat.is_guest and seat.role != "services"]
     places = dict(zip(pinned, place([seat.role == "worker" for seat in pinned], ground.cores), strict=True))
     for seat in all_seats:
         address = addresses[seat]
+        if seat.role == "services":
+            specs.append(_services(ground, seat, addresses))
+            continue
         listen = _worker_url(config, seat, address) if seat.role == "worker" else address
         argv = (
             *_cordee("worker" if seat.role == "worker" else "gateway"),
@@ -140,6 +150,7 @@ def lay_out(config: Config, ground: Ground) -> tuple[Spec, ...]:
             argv += ("--grpc", grpc[seat]) if seat in grpc else ()
             argv += ("--store", ground.store_url) if ground.store_url else ()
             argv += tuple(word for url in replicas for word in ("--replica", url))
+            argv += tuple(word for url in _services_of(seat.server, addresses) for word in ("--services", url))
         processor = places.get(seat)
         environment = {**ground.environment, **ground.guest_environment} if seat.is_guest else ground.environment
         program = Program(argv, environment, _log(ground, seat.name), processor.cores if processor else None)
@@ -206,6 +217,34 @@ def _store(config: Config, ground: Ground, binary: Path) -> Spec:
     return Spec("store", "store", 0, ground.store_url, program, UNPINNED, reports=False)
 
 
+def _services(ground: Ground, seat: Seat, addresses: Mapping[Seat, str]) -> Spec:
+    """They ask gateways for models: those of their own server first, web before mobile."""
+    gateways = sorted((one for one in addresses if one.role in GATEWAYS), key=lambda one: one.server != seat.server)
+    listen = f"unix:{addresses[seat]}"
+    argv = (
+        *_cordee("services"),
+        *("--listen", listen, "--name", seat.name, "--server", str(seat.server)),
+        *("--data", str(ground.data), "--config", str(ground.config_file)),
+        *(word for one in gateways for word in ("--gateway", _inside(ground, addresses[one]))),
+    )
+    program = Program(argv, ground.services_environment, _log(ground, seat.name))
+    return Spec(seat.name, "services", seat.server, listen, program, UNPINNED, is_essential=False)
+
+
+def _services_of(server: int, addresses: Mapping[Seat, str]) -> list[str]:
+    """Where the services are, for a gateway of `server`: its own first."""
+    found = sorted((one for one in addresses if one.role == "services"), key=lambda one: one.server != server)
+    return [f"unix:{addresses[one]}" for one in found]
+
+
+def _inside(ground: Ground, address: str) -> str:
+    """A gateway's address as this host reaches it: without an edge it may listen on all addresses."""
+    for public in (ground.web, ground.mobile):
+        if public is not None and public.text == address:
+            return public.reachable.text
+    return address
+
+
 def _edge(
     config: Config, ground: Ground, binary: Path, addresses: Mapping[Seat, str], grpc: Mapping[Seat, str]
 ) -> Spec:
@@ -229,7 +268,7 @@ def _addresses(config: Config, ground: Ground, all_seats: Sequence[Seat]) -> dic
     sockets = {
         seat: str(ground.sockets / f"{seat.name}.sock")
         for seat in all_seats
-        if seat.role == "worker" and (config.link.transport == "unix" or seat.is_guest)
+        if seat.role == "services" or (seat.role == "worker" and (config.link.transport == "unix" or seat.is_guest))
     }
     rest = [seat for seat in all_seats if seat not in public and seat not in sockets]
     taken = frozenset(one.port for one in (ground.web, ground.mobile) if one is not None)

@@ -20,6 +20,7 @@ from cordee.gateway.mobile.grpc.service import ChatService, GrpcRules
 from cordee.gateway.mobile.proto import publish
 from cordee.gateway.mobile.realtime import Realtime, RealtimeRules, ResumeAct
 from cordee.gateway.replies import REALTIME_PATH, no_stream
+from cordee.gateway.revocation import Revocations
 from cordee.http.exchange import Outlet
 from cordee.http.handshake import WebSocketRules
 from cordee.http.request import Request
@@ -43,7 +44,7 @@ def grpc_rules(config: Config) -> GrpcRules:
 
 async def open_mobile(
     config: Config, launch: GatewayLaunch, front: Front, directory: Directory, calls: Calls, metrics: Metrics,
-    following: Following, is_ready: Callable[[], bool],
+    following: Following, is_ready: Callable[[], bool], revocations: Revocations,
 ) -> GrpcServer | None:  # fmt: skip
     """WebSockets at REALTIME_PATH, where the server must let connections switch; gRPC where `launch` says. Raises OSError when
     its address cannot be had."""
@@ -52,6 +53,7 @@ async def open_mobile(
     front.paths.add(b"GET", REALTIME_PATH, realtime.connect)
     following.follow(("realtime.",), realtime_rules, realtime.follow)
     metrics.more.append(realtime.counted)
+    revocations.more.append(realtime.end_revoked)
     if not launch.grpc:
         return None
     service = ChatService(grpc_rules(config), directory, calls.chat, resume)

@@ -29,7 +29,9 @@ from cordee.compose.certificate import EdgeCertificate
 from cordee.compose.checked import FAILED, CannotStartError, look_first
 from cordee.compose.layout import Ground, lay_out
 from cordee.compose.reload import Reloads, resolved_file, write_resolved
+from cordee.compose.saving.mark import is_unfinished
 from cordee.compose.terminal import on_hangup
+from cordee.config.describe import values
 from cordee.config.tree import Config
 from cordee.supervisor.addresses import AddressError, Resolved, socket_dir
 from cordee.supervisor.asking import CONTROL
@@ -47,6 +49,10 @@ PASSED_ON = frozenset(
 )
 PASSED_ON_PREFIXES = ("LC_", "XDG_")
 EDGE_PASSED_ON = frozenset({"PATH", "LANG", "TZ", "TMPDIR"})
+# Services get neither the admin key nor those of providers: what they ask, they ask on behalf of somebody.
+SERVICES_PASSED_ON = EDGE_PASSED_ON | {"HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+SERVICES_PASSED_ON_PREFIXES = ("LC_", "AWS_")  # an object store's credentials have their names from its makers
+SERVICES_MARGIN_S = 5.0  # for a process to come up, beyond what its services may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ def run(config: Config, data: Path, reread: Callable[[], Config], environ: Mappi
 def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ: Mapping[str, str]) -> _Prepared:
     """Check, write down, lay out. Raises CannotStartError, OSError."""
     data = claim.data
+    if is_unfinished(data):
+        raise CannotStartError(f"a restore into {data} was broken off: run `cordee restore` again with --force", FAILED)
     try:
         checked = look_first(config, environ)
         key = ensure_admin_key(data)
@@ -113,6 +121,11 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
             },
             edge_environment={name: value for name, value in environ.items() if name in EDGE_PASSED_ON},
             guest_environment=passed_on(environ),
+            services_environment={
+                **_passed_on_to_services(environ, config),
+                "CORDEE_CONTROL": str(sockets / CONTROL),
+                "PYTHONUNBUFFERED": "1",
+            },
         )
         certificate: EdgeCertificate | None = None
         if checked.envoy is not None and config.edge.tls.enabled:
@@ -148,6 +161,7 @@ def _prepare(config: Config, claim: Claim, reread: Callable[[], Config], environ
         window_s=config.supervisor.window_s,
         silent_s=config.supervisor.silent_s,
         stop_s=config.supervisor.stop_s,
+        services_s=config.services.start_s + SERVICES_MARGIN_S if config.services.enabled else 0.0,
         models=models,
         room=shelf.room,
     )
@@ -158,6 +172,13 @@ def _passed_on(environ: Mapping[str, str], config: Config) -> dict[str, str]:
     """What children may know, the keys of other servers that the configuration names included."""
     known = PASSED_ON | {peer.key_env for peer in config.replica} | {cloud.key_env for cloud in config.cloud}
     return {name: v for name, v in environ.items() if name in known or name.startswith(PASSED_ON_PREFIXES)}
+
+
+def _passed_on_to_services(environ: Mapping[str, str], config: Config) -> dict[str, str]:
+    """What services may know, the variables included in which their settings say that secrets are."""
+    said = {value for key, value in values(config).items() if key.startswith("services.") and key.endswith("_env")}
+    known = SERVICES_PASSED_ON | said
+    return {name: v for name, v in environ.items() if name in known or name.startswith(SERVICES_PASSED_ON_PREFIXES)}
 
 
 def _sweep(sockets: Path) -> None:

@@ -32,16 +32,16 @@ HEADING = Box(
 )  # a line under the headings and nothing else
 MARKS = {"ready": "●", "failed": "✗", "stopped": "○", "silent": "◌"}
 MARK_OTHER = "◐"
-ROLE_ORDER = ("supervisor", "edge", "store", "web", "mobile", "worker")
+ROLE_ORDER = ("supervisor", "edge", "store", "web", "mobile", "services", "worker")
 LINES_AROUND = 16  # of 24: everything but the rows of the table
 LABEL_WIDTH = 9
 # Heading, width that it keeps when its words change, whether it is set to the right; 80 characters together.
 COLUMNS = (
     ("server", 6, True),
-    ("role", 7, False),
+    ("role", 8, False),
     ("name", 10, False),
     ("pid", 7, True),
-    ("processor", 11, False),
+    ("processor", 10, False),
     ("state", 12, False),
     ("load", 10, False),
     ("restarts", 8, True),

@@ -15,7 +15,7 @@ from cordee.domain.presence import Presence
 State = Literal["starting", "ready", "silent", "draining", "restarting", "failed", "stopped"]
 """`silent`: alive, but it has not reported for a while (a stopped or overwhelmed process)."""
 
-Role = Literal["supervisor", "edge", "web", "mobile", "worker", "store"]
+Role = Literal["supervisor", "edge", "web", "mobile", "worker", "services", "store"]
 Overall = Literal["starting", "ready", "degraded", "stopping"]
 
 LINE_BYTES_MAX = 64 * 1024  # the status of some hundred processes; anything longer is not one of ours
@@ -35,7 +35,8 @@ class GpuStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProcessStatus(Struct, frozen=True, kw_only=True):
-    """One process. `server` 0: it belongs to no server (edge, supervisor). `pid` 0: it does not run at the moment."""
+    """One process. `server` 0: it belongs to no server (edge, supervisor). `pid` 0: it does not run at the moment. `missing`: which
+    services a services process cannot offer, and why."""
 
     server: int
     role: Role
@@ -49,6 +50,7 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
     restarts: int = 0
     uptime_s: float = 0.0
     gpus: list[GpuStatus] = []
+    missing: dict[str, str] = {}
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
@@ -83,7 +85,8 @@ class Status(Struct, frozen=True, kw_only=True):
 
 class Report(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
     """A process about itself. Everything but the name and the pid is optional: an older process may say less. `models`: of each
-    model that is loaded on demand how many calls are open at this gateway, and how many have ended here."""
+    model that is loaded on demand how many calls are open at this gateway, and how many have ended here. `missing`: the services that
+    this process should offer and cannot, and why."""
 
     name: Word
     pid: int
@@ -94,6 +97,7 @@ class Report(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
     revision: Word = ""
     gpus: list[GpuStatus] = []
     models: dict[Word, tuple[int, int]] = {}
+    missing: dict[Word, Word] = {}
 
 
 class StatusWanted(Struct, frozen=True, tag_field="kind", tag="status"):

@@ -1,7 +1,7 @@
 """All processes of one host together: started at once, ready when all are, ended in the order in which nothing is lost.
 
-The order of the end: gateways first, for they finish the streams of their clients with the help of the workers; then the
-workers, which have nothing left to do; then the edge, through which the streams went. Whatever has not ended after
+The order of the end: gateways first, for they finish the streams of their clients with the help of workers and services; then
+those, which have nothing left to do; then the edge, through which the streams went. Whatever has not ended after
 `stop_s` is killed.
 """
 
@@ -37,7 +37,7 @@ from cordee.supervisor.status import (
 )
 from cordee.supervisor.watched import USAGE_ERROR, Spec, Watched
 
-STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker",), ("edge",), ("store",))
+STOP_ORDER: tuple[tuple[Role, ...], ...] = (("web", "mobile"), ("worker", "services"), ("edge",), ("store",))
 TICK_STARTING_S = 0.1  # until ready: somebody is waiting
 TICK_S = 1.0
 LOGS_CHECKED_EVERY_S = 10.0
@@ -48,6 +48,7 @@ class Platform:
     """What is to run. `web` and `mobile` are where clients come in, None where no gateway of that kind is.
     `edge_admin` is Envoy's own socket, None without an edge. `certificate` is what clients check the edge's TLS with, None where
     it speaks none. `reload` reads the configuration anew and writes it down for the gateways, whose running one is `revision`.
+    `services_s`: how long to wait for services before going on without them, which inference does not need.
     `models`: of those that have a plan to look at first, the processes in `specs` are started when it says so; `room` is how many bytes
     are left for them. Times in seconds, from the configuration."""
 
@@ -67,6 +68,7 @@ class Platform:
     window_s: float
     silent_s: float
     stop_s: float
+    services_s: float = 0.0
     models: tuple[Plan, ...] = ()
     room: Callable[[], int] = lambda: 0
 
@@ -107,6 +109,8 @@ class Supervisor:
         for name in later:
             self._watched[name].state = "stopped"
         self._at_once = [spec.name for spec in platform.specs if spec.name not in later]
+        self._needed = [spec.name for spec in platform.specs if spec.name not in later and spec.role != "services"]
+        self._services = [spec.name for spec in platform.specs if spec.role == "services"]
 
     @property
     def stopping(self) -> bool:
@@ -194,11 +198,24 @@ class Supervisor:
     def _overall(self) -> Overall:
         if self.stopping:
             return "stopping"
-        if not (self._serves and all(self._watched[name].state == "ready" for name in self._at_once)):
+        if not (self._serves and all(self._watched[name].state == "ready" for name in self._needed)):
             return "degraded" if self._was_ready else "starting"
-        if self._shelf.is_whole:
+        if self._awaits_services():
+            return "degraded" if self._was_ready else "starting"
+        if self._shelf.is_whole and not self._without_services():
             return "ready"
         return "degraded" if self._was_ready or self._shelf.is_settled else "starting"
+
+    def _without_services(self) -> list[Watched]:
+        """The services processes that do not run, or lack a service."""
+        services = [self._watched[name] for name in self._services]
+        return [one for one in services if one.state != "ready" or one.missing]
+
+    def _awaits_services(self) -> bool:
+        """Whether one of them may still come up in the time that is given to it."""
+        if _now() - self._began_s > self._platform.services_s:
+            return False
+        return any(one.state in ("starting", "restarting") for one in self._without_services())
 
     def _watch(self, spec: Spec) -> Watched:
         platform = self._platform
@@ -272,6 +289,10 @@ class Supervisor:
             self._serves = all([await serves(address.reachable, self._tls) for address in addresses])
         if not self._was_ready and self._overall() in ("ready", "degraded"):
             self._was_ready = True
+            for one in self._without_services():
+                what = ",".join(one.missing) or "all"
+                facts = (("services", what), ("log", one.spec.program.log))
+                self._listener(Event("goes-on-without", one.spec.name, facts, logging.WARNING))
             self._listener(Event("all-ready", detail=(("after_s", _now() - self._began_s),)))
 
     def _note_edge(self, health: EdgeHealth) -> None:

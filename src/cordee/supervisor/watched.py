@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -67,6 +67,11 @@ class Watched:
         return int(self._load.get("running", 0) + self._load.get("waiting", 0)) if self.pid else 0
 
     @property
+    def missing(self) -> Mapping[str, str]:
+        """The services that it should offer and cannot, and why."""
+        return self._report.missing if self._report is not None and self.pid else {}
+
+    @property
     def revision(self) -> str:
         """The configuration it says it runs with; "" while it says nothing."""
         return self._report.revision if self._report is not None and self.pid else ""
@@ -125,7 +130,12 @@ class Watched:
         """A report came in. One from an earlier life is ignored."""
         if report.pid != self.pid:
             return
+        before = self.missing
         self._report, self._load = report, dict(report.load)
+        for service in report.missing.keys() - before.keys():
+            self._tell("missing", ("service", service), ("reason", report.missing[service]), level=logging.ERROR)
+        for service in before.keys() - report.missing.keys():
+            self._tell("found", ("service", service))
         self.silence.heard(now)
         if not self._stopping.is_set():
             self._become(report.state)
@@ -193,6 +203,7 @@ class Watched:
             restarts=self.restarts,
             uptime_s=round(now - self._started_s, 1) if self.pid else 0.0,
             gpus=report.gpus if report is not None and self.pid else [],
+            missing=dict(self.missing),
         )
 
     def _become(self, state: State) -> None:
