@@ -47,6 +47,7 @@ class Shell:
         ):
             script = script.replace(there, here)
         script = script.replace(MODEL, "oracle").replace("python -m", f"{sys.executable} -m")
+        script = re.sub(r"\bcordee (?=accounts|backup|jobs|restore)", f"{sys.executable} -m cordee.cli ", script)
         done = subprocess.run(
             ["sh", "-ec", script], env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=60
         )
@@ -77,6 +78,10 @@ def test_every_script_in_the_documents_is_tried_here() -> None:
         ("api.md", script("api.md", that_has)) for that_has in ("Last-Event-ID", "Idempotency-Key", "/v1/sessions")
     }
     tried |= {("mobile.md", script("mobile.md", "chat.proto"))}
+    tried |= {
+        (page, script(page, "cordee"))
+        for page in ("accounts.md", "batches.md", "chats.md", "files.md", "operations.md")
+    }
     assert blocks == tried
 
 
@@ -112,3 +117,36 @@ def test_a_browser_s_cookie_stands_for_the_key(shell: Shell) -> None:
 def test_the_published_definition_of_grpc_is_compiled(shell: Shell) -> None:
     shell.run(script("mobile.md", "chat.proto"))
     assert (shell.home / "chat_pb2_grpc.py").exists()
+
+
+def test_a_response_goes_on_from_another(shell: Shell) -> None:
+    events = [
+        json.loads(line.removeprefix("data: "))
+        for line in shell.run(script("chats.md", "previous_response_id")).splitlines()
+        if line.startswith("data: {")
+    ]
+    assert events[0]["response"]["previous_response_id"].startswith("resp_")
+    assert events[-1]["response"]["status"] in ("completed", "incomplete")
+
+
+def test_of_a_file_a_part_is_given(shell: Shell) -> None:
+    assert shell.run(script("files.md", "-F file")) == "Blue"
+
+
+def test_a_batch_is_made_of_a_file(shell: Shell) -> None:
+    batch = json.loads(shell.run(script("batches.md", "questions.jsonl")))
+    assert (batch["object"], batch["endpoint"]) == ("batch", "/v1/chat/completions")
+    until(lambda: " done " in shell.run("cordee jobs"), "the batch is over", 60)
+
+
+def test_the_first_owner_makes_a_key(shell: Shell) -> None:
+    *_, key = shell.run(script("accounts.md", "create-owner")).splitlines()
+    made = json.loads(key)
+    assert made["key"].startswith("sk-cordee-")
+    assert made["limits"]["requests_per_minute"] == 10
+
+
+def test_what_is_saved_is_brought_back_elsewhere(shell: Shell) -> None:
+    shell.run(script("operations.md", "cordee restore"))
+    key = Path("restored") / "admin.key"
+    assert (shell.home / key).read_text() == (shell.home / ".local/share/cordee/admin.key").read_text()

@@ -87,8 +87,17 @@ def test_the_first_request_is_answered_in_a_stream(platform: Platform) -> None:
 @pytest.mark.e2e
 @pytest.mark.model
 def test_the_official_client_gets_its_answer(platform: Platform) -> None:
-    [program] = blocks("python")
+    program = next(block for block in blocks("python") if "chat.completions" in block)
     assert len(platform.run(sys.executable, "-c", platform.at_home(program)).strip()) > 20
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+def test_what_is_kept_is_given_back(platform: Platform) -> None:
+    [program] = [block for block in blocks("python") if "chat.completions" not in block]
+    *answer, kept = platform.run(sys.executable, "-c", platform.at_home(program)).rstrip().splitlines()
+    assert len("".join(answer)) > 20
+    assert kept == "Blue light scatters most."
 
 
 @pytest.mark.e2e

@@ -20,12 +20,15 @@ It can be run while the platform runs: each conversation is as it was until it i
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("chats", help="look after the history of conversations")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "chats", help="look after the history of conversations", formatter_class=form, epilog=EXAMPLES
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     rebuild = actions.add_parser(
         "rebuild", help="make the projections anew from the log",
         description="Make lists, items, responses and search anew from the log of events.",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+        formatter_class=form, epilog=EXAMPLES,
     )  # fmt: skip
     rebuild.add_argument("--after", default="", metavar="STREAM", help="only the streams behind this one")
     rebuild.add_argument("--data", metavar="DIR", help="data directory (default: ~/.local/share/cordee)")
