@@ -79,10 +79,7 @@ async def worker(tmp_path: Path, *flags: str) -> AsyncIterator[tuple[asyncio.sub
         "--model", "oracle", *flags, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(START_S):
-            while not path.is_socket() and process.returncode is None:
-                await asyncio.sleep(0.02)
-        _, gateway = await asyncio.get_running_loop().create_unix_connection(Gateway, str(path))
+        gateway = await connected(path, process)
         await gateway.until(frames.HELLO)
         yield process, gateway
         gateway.transport.close()
@@ -90,6 +87,19 @@ async def worker(tmp_path: Path, *flags: str) -> AsyncIterator[tuple[asyncio.sub
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def connected(path: Path, process: asyncio.subprocess.Process) -> Gateway:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                _, gateway = await loop.create_unix_connection(Gateway, str(path))
+            except (FileNotFoundError, ConnectionRefusedError):  # it is there a moment before anybody listens
+                assert process.returncode is None, "the worker has ended"
+                await asyncio.sleep(0.02)
+            else:
+                return gateway
 
 
 def test_sigterm_lets_what_runs_end_and_refuses_what_is_new(tmp_path: Path):

@@ -105,7 +105,8 @@ class Watched:
                     self._become("restarting")
                     self._tell("died", *self._ending(), ("restart_in_s", wait_s), level=logging.WARNING)
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), wait_s)
+                        async with asyncio.timeout(wait_s):
+                            await self._stopping.wait()
                     self.restarts += 1
         self._become("stopped")
         self._tell("stopped", *self._ending())

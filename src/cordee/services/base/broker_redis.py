@@ -9,6 +9,7 @@ The stream loses what every group has taken, and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -39,26 +40,30 @@ class StreamCarrier:
         self._trim_every = settings.trim_every
         self._since_trim = 0
         url = settings.url.replace("valkey", "redis", 1) if settings.url.startswith("valkey") else settings.url
+        # Its own limit on an exchange uses asyncio.wait_for, which before Python 3.12 may lose a cancellation: ours are around it.
         self._client: Any = Redis.from_url(
-            url, socket_connect_timeout=settings.connect_s, socket_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0), protocol=2
+            url, socket_connect_timeout=settings.connect_s, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
         )  # fmt: skip
 
     async def open(self, consumers: Sequence[str]) -> None:
         for consumer in dict.fromkeys(consumers):
             try:
-                await self._client.xgroup_create(self._stream, consumer, BEGINNING, mkstream=True)
+                async with asyncio.timeout(ANSWER_S):
+                    await self._client.xgroup_create(self._stream, consumer, BEGINNING, mkstream=True)
             except ResponseError as error:
                 if not str(error).startswith(EXISTS):
                     raise
 
     async def send(self, event: Event, body: bytes) -> None:
-        await self._client.xadd(self._stream, {FIELD: body})
+        async with asyncio.timeout(ANSWER_S):
+            await self._client.xadd(self._stream, {FIELD: body})
 
     async def deliveries(self, consumer: str) -> AsyncGenerator[Delivered]:
         place = BEGINNING  # first what was handed over and not taken
         while True:
             block = BLOCK_MS if place == NEW else None
-            reply = await self._client.xreadgroup(consumer, NAME, {self._stream: place}, count=1, block=block)
+            async with asyncio.timeout(ANSWER_S):
+                reply = await self._client.xreadgroup(consumer, NAME, {self._stream: place}, count=1, block=block)
             entries = reply[0][1] if reply else []
             if not entries:
                 place = NEW
@@ -70,12 +75,13 @@ class StreamCarrier:
         await self._client.aclose()
 
     async def _taken(self, consumer: str, number: bytes) -> None:
-        await self._client.xack(self._stream, consumer, number)
-        self._since_trim += 1
-        if self._since_trim >= self._trim_every:
-            self._since_trim = 0
-            with contextlib.suppress(ResponseError):  # an older server; its stream is trimmed by who minds it
-                await self._trim()
+        async with asyncio.timeout(ANSWER_S):
+            await self._client.xack(self._stream, consumer, number)
+            self._since_trim += 1
+            if self._since_trim >= self._trim_every:
+                self._since_trim = 0
+                with contextlib.suppress(ResponseError):  # an older server; its stream is trimmed by who minds it
+                    await self._trim()
 
     async def _trim(self) -> None:
         """Drop what lies before everything that some group has not taken."""

@@ -85,7 +85,8 @@ class _Part:
             finally:
                 self.app = None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), self._pause_s)
+                async with asyncio.timeout(self._pause_s):
+                    await self.stopping.wait()
             self._pause_s = min(2 * self._pause_s, self._pause_s_max)
 
     def _failed(self, error: Exception) -> None:

@@ -48,7 +48,8 @@ class Deliverer:
                     # Whatever it is, deliveries that nobody sends are worse than one more try.
                     _log.error("deliveries wait: looking for them failed", exc_info=error)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._service.awake.wait(), settings.poll_s)
+                    async with asyncio.timeout(settings.poll_s):
+                        await self._service.awake.wait()
         finally:
             for task in self._sending:
                 task.cancel()
