@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cordee.compose.saving import sealing
-from cordee.compose.saving.archive import Reader, Writer
+from cordee.compose.saving.archive import HEAD_BYTES_MAX, WHOLE_BYTES_MAX, Reader, Writer
 from cordee.compose.saving.problem import SavingError
 
 ENTRIES = {"about.json": b"{}", "data/admin.key": b"ck-1", "data/services/files/ab/x": bytes(range(256)) * 5000}
@@ -104,6 +104,53 @@ def test_links_and_devices_are_refused(kind: bytes) -> None:
         out.addfile(info)
     with pytest.raises(SavingError, match="no plain file"):
         read(sink.getvalue())
+
+
+def _crafted(info: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    """A tar with one entry as it is said, whatever that is."""
+    return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + content + bytes(2 * tarfile.RECORDSIZE))
+
+
+def test_an_entry_that_would_be_larger_than_what_is_there_is_refused() -> None:
+    """A sparse file of 8 EiB takes no room in a tar; a size below zero would be read to the end of the archive."""
+    sparse = tarfile.TarInfo("data/x")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    with pytest.raises(SavingError, match="no plain file"):
+        read(_crafted(sparse))
+    named = tarfile.TarInfo("data/x")
+    named.pax_headers = {"GNU.sparse.size": str(2**62), "GNU.sparse.map": f"{2**62},0", "GNU.sparse.name": "data/x"}
+    with pytest.raises(SavingError, match="no plain file"):
+        read(gzip.compress(named.tobuf(tarfile.PAX_FORMAT) + bytes(2 * tarfile.RECORDSIZE)))
+    below = tarfile.TarInfo("data/x")
+    below.size = -512
+    with pytest.raises(SavingError):
+        read(_crafted(below))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_what_is_said_of_an_entry_does_not_fill_the_memory(kind: bytes) -> None:
+    remark = tarfile.TarInfo("x")
+    remark.type, remark.size = kind, 2 * HEAD_BYTES_MAX
+    with pytest.raises(SavingError, match="are said of an entry"):
+        read(_crafted(remark, b"1" * 2 * HEAD_BYTES_MAX))
+
+
+def test_many_entries_are_read_one_by_one() -> None:
+    sink = io.BytesIO()
+    writer = Writer(sink, None)
+    for number in range(600):  # together more than may be said of one
+        writer.put(f"data/{number}", b"")
+    writer.close()
+    assert len(read(sink.getvalue())) == 600
+
+
+def test_what_a_backup_says_of_itself_is_short() -> None:
+    sink = io.BytesIO()
+    writer = Writer(sink, None)
+    writer.put("about.json", bytes(WHOLE_BYTES_MAX + 1))
+    writer.close()
+    with pytest.raises(SavingError, match="which none of ours has"):
+        next(iter(Reader.open(io.BytesIO(sink.getvalue()), None))).whole()
 
 
 def test_what_is_something_else_is_said_to_be() -> None:

@@ -3,105 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import obstore
 import pytest
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
-from sqlalchemy import MetaData, insert, select
 
-from cordee.cli import main
 from cordee.compose.platform import run as run_platform
 from cordee.compose.saving.mark import MARK
-from cordee.compose.service_apps import Kept, kept
+from cordee.compose.service_apps import kept
 from cordee.config.load import load
 from cordee.config.tree import Config
 from cordee.services.base.database import connect
-from cordee.services.base.migrate import migrate
 from cordee.supervisor.claim import Claim
-from tests.postgres import NoPostgresError, postgres
+from tests.compose.saving.installation import FILES, databases_of, epoch_of, everything, fill, made, words
 
 PASSPHRASE = "correct horse battery staple"
-FILES = {
-    "admin.key": b"ck-secret\n",
-    "services/internal.secret": bytes(range(32)),
-    "services/files/ab/blob_1ab": bytes(1000) + b"content" * 100_000,
-}
-TIME = 1_795_000_000.125
-
-
-async def fill(one: Kept, data: Path) -> None:
-    """The newest schema, and rows of every kind of column: text of all alphabets, bytes, JSON, numbers, nulls."""
-    database = connect(one.database, one.service.value, data)
-    metadata = one.metadata()
-    try:
-        await migrate(database, one.history, metadata, 10.0)
-        async with database.writing() as on:
-            for number in range(3):
-                await on.execute(
-                    insert(metadata.tables["outbox"]).values(
-                        id=f"event_{number}", source="s", type="t", subject="ä\t\\N\n", tenant="🧗", time=TIME + number,
-                        data={"a": [1, None, "\\x00"]}, sent_at=None if number else TIME,
-                    )
-                )  # fmt: skip
-            if one.service.value == "accounts":
-                row = {"kid": "k", "signs_from": TIME, "sealed": bytes(range(256)), "public": {"kty": "OKP"}}
-                await on.execute(insert(metadata.tables["signing_keys"]).values(row))
-    finally:
-        await database.close()
-
-
-async def rows(one: Kept, data: Path) -> dict[str, list[Any]]:
-    """Every row of every table."""
-    database = connect(one.database, one.service.value, data)
-    try:
-        async with database.reading() as on:
-            there = MetaData()
-            await on.run_sync(there.reflect)
-            return {
-                table.name: sorted(map(repr, (await on.execute(select(table))).all())) for table in there.sorted_tables
-            }
-    finally:
-        await database.close()
-
-
-def everything(config: Config, data: Path) -> dict[str, Any]:
-    databases = {one.service.value: asyncio.run(rows(one, data)) for one in kept(config.services)}
-    return {**databases, "files": {name: (data / name).read_bytes() for name in FILES}}
-
-
-def made(data: Path, config: str = "") -> Config:
-    for name, content in FILES.items():
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        (data / name).write_bytes(content)
-    (data / "cordee.toml").write_text(config)
-    (data / "log").mkdir()
-    (data / "log" / "web-1.log").write_text("not worth keeping")
-    loaded = load(None, data, environ={})
-    for one in kept(loaded.services):
-        asyncio.run(fill(one, data))
-    return loaded
-
-
-def words(*of: str | Path) -> int:
-    return main([str(word) for word in of])
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What an installation holds, and its backup."""
-    data = tmp_path_factory.mktemp("origin") / "data"
-    config = made(data)
-    archive = data.parent / "backup.tar.gz"
-    assert words("backup", archive, "--data", data) == 0
-    return everything(config, data), archive
 
 
 def test_an_empty_installation_gets_everything_back(saved: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
@@ -112,6 +33,12 @@ def test_an_empty_installation_gets_everything_back(saved: tuple[dict[str, Any],
     assert not (tmp_path / "again" / "log" / "web-1.log").exists()
     assert not (tmp_path / "again" / MARK).exists()
     assert (tmp_path / "again" / "admin.key").stat().st_mode & 0o077 == 0
+    # Gateways that followed the one before further than the backup goes must not take this for its going on.
+    lives = {epoch_of(Config(), archive.parent / "data"), epoch_of(Config(), tmp_path / "again")}
+    assert len(lives) == 2
+    assert words("restore", archive, "--data", tmp_path / "again", "--force") == 0
+    assert epoch_of(Config(), tmp_path / "again") not in lives
+    assert not list((tmp_path / "again" / "services").glob("accounts.db-*")), "all of it is in the one file"
 
 
 def test_an_encrypted_one_needs_its_passphrase(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,31 +122,6 @@ def test_a_backup_of_a_newer_schema_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "9999, which this program does not know" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    try:
-        with postgres() as url:
-            yield url
-    except NoPostgresError as error:
-        pytest.skip(str(error))
-
-
-def databases_of(server: str) -> str:
-    """A configuration with a new database for some services; the others stay with SQLite."""
-
-    async def create(name: str) -> None:
-        connection = await asyncpg.connect(f"{server}/postgres")
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-
-    lines = []
-    for service in ("accounts", "chats", "webhooks"):
-        name = f"{service}_{secrets.token_hex(4)}"
-        asyncio.run(create(name))
-        lines.append(f'[services.{service}.database]\nurl = "{server}/{name}"\n')
-    return "".join(lines)
-
-
 @pytest.mark.e2e
 def test_postgresql_comes_back_into_other_databases_and_goes_on_counting(
     postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -237,6 +139,7 @@ def test_postgresql_comes_back_into_other_databases_and_goes_on_counting(
     assert words("restore", tmp_path / "b", "--data", again) == 0
     restored = load(None, again, environ={})
     assert everything(restored, again) == before
+    assert epoch_of(restored, again) != epoch_of(config, tmp_path / "data")
     asyncio.run(fill(kept(restored.services)[-1], again))  # the next events get numbers that none has had
     assert words("restore", tmp_path / "b", "--data", again, "--force") == 0
     assert everything(restored, again) == before

@@ -26,6 +26,11 @@ _LEVEL = 6
 _PIECE_BYTES = 1024 * 1024
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # of the list; a longer one is kept in a file meanwhile
 _MODE = 0o600
+WHOLE_BYTES_MAX = 1024 * 1024  # of an entry that is read into memory
+HEAD_BYTES_MAX = (
+    256 * 1024
+)  # of what tar says of one entry before its content; longer names and remarks are none of ours
+_LINE_BYTES_MAX = 64 * 1024  # of the list; a name is shorter
 _NOT_WHOLE = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -84,13 +89,19 @@ class Entry:
         while piece := self.read():
             yield piece
 
+    def whole(self) -> bytes:
+        """All of an entry that says something of the backup. Raises SavingError for one that would fill the memory."""
+        if self.size > WHOLE_BYTES_MAX:
+            raise SavingError(f"{self.name} in the backup has {self.size} bytes, which none of ours has: it is none")
+        return b"".join(self.pieces())
+
 
 class Reader:
     """The entries of a backup in their order, once. After the last one the list has been compared with what was read."""
 
-    def __init__(self, source: Source, tar: tarfile.TarFile) -> None:
-        self._source = source
+    def __init__(self, tar: tarfile.TarFile, read: _Heads) -> None:
         self._tar = tar
+        self._read = read
 
     @classmethod
     def open(cls, source: IO[bytes] | Any, passphrase: bytes | None) -> Self:
@@ -105,7 +116,8 @@ class Reader:
         elif not begin.startswith(_GZIP):
             raise SavingError("this is no backup of ours")
         try:
-            return cls(opened, tarfile.open(fileobj=gzip.GzipFile(fileobj=_Read(opened), mode="rb"), mode="r|"))
+            heads = _Heads(gzip.GzipFile(fileobj=_Read(opened), mode="rb"))
+            return cls(tarfile.open(fileobj=heads, mode="r|"), heads)
         except _NOT_WHOLE as error:
             raise _damaged(error) from error
 
@@ -113,12 +125,14 @@ class Reader:
         found: IO[bytes]
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as found:
             try:
-                for member in self._tar:
-                    content = self._tar.extractfile(member) if member.isreg() else None
+                while (member := self._tar.next()) is not None:
+                    is_plain = member.type == tarfile.REGTYPE and not member.issparse() and member.size >= 0
+                    content = self._tar.extractfile(member) if is_plain else None
                     if content is None:
                         raise SavingError(
-                            f"the backup holds {member.name!r}, which is no plain file: it is none of ours"
+                            f"the backup holds {member.name[:200]!r}, which is no plain file: it is none of ours"
                         )
+                    self._read.is_content = True
                     if member.name == LIST:
                         _compare(found, content)
                         return
@@ -127,6 +141,8 @@ class Reader:
                     yield Entry(member.name, member.size, counted)
                     while counted.read(_PIECE_BYTES):
                         pass  # what nobody wanted is part of the list, too
+                    self._read.begin()
+                    self._tar.members.clear()  # type: ignore[attr-defined]  # it remembers all for who seeks; stubs do not know of it
                     found.write(_line(counted.digest, member.size, member.name))
             except _NOT_WHOLE as error:
                 raise _damaged(error) from error
@@ -167,6 +183,28 @@ class _Written(io.RawIOBase):
         return len(data)
 
 
+class _Heads(io.RawIOBase):
+    """What tarfile reads before a content is bounded: it takes a name into memory however long that says it is."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.begin()
+
+    def begin(self) -> None:
+        self.is_content = False
+        self._left = HEAD_BYTES_MAX
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self.is_content:
+            self._left -= size
+            if self._left < 0:
+                raise tarfile.ReadError(f"more than {HEAD_BYTES_MAX} bytes are said of an entry")
+        return self._source.read(size)
+
+
 class _Read(io.RawIOBase):
     """A Source as gzip wants it."""
 
@@ -182,7 +220,7 @@ class _Read(io.RawIOBase):
 
 def _compare(found: IO[bytes], listed: IO[bytes]) -> None:
     found.seek(0)
-    for line in listed:
+    while line := listed.readline(_LINE_BYTES_MAX):
         here = found.readline()
         if here != line:
             name = line.split(b" ", 2)[-1].decode("utf-8", "replace").strip()

@@ -10,7 +10,6 @@ import asyncio
 import io
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from cordee.compose.saving import databases, places
 from cordee.compose.saving.archive import Writer
 from cordee.compose.saving.objects import Bucket
 from cordee.compose.saving.problem import SavingError
+from cordee.compose.saving.scratch import scratch
 from cordee.compose.service_apps import kept
 from cordee.config.load import Loaded
 from cordee.config.sections.services import Services
@@ -51,12 +51,10 @@ def run(loaded: Loaded, data: Path, place: str, passphrase: bytes | None, say: C
     """Raises SavingError; then there is no backup."""
     if not data.is_dir():
         raise SavingError(f"{data} is no data directory: there is nothing to save")
-    scratch_root = data / "run"
-    scratch_root.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="backup-", dir=scratch_root) as scratch, places.writing(place) as sink:
+    with places.writing(place) as sink, scratch(data / "run") as room:
         writer = Writer(sink, passphrase)
         writer.put(ABOUT, msgspec.json.encode(About(FORMAT, __version__, time.time())))
-        asyncio.run(_databases(loaded.config, data, writer, Path(scratch), say))
+        asyncio.run(_databases(loaded.config, data, writer, room, say))
         _directory(data, writer)
         if loaded.file is not None and loaded.file.absolute().parent != data:
             writer.put(CONFIG, loaded.file.read_bytes())
@@ -68,9 +66,9 @@ def run(loaded: Loaded, data: Path, place: str, passphrase: bytes | None, say: C
         say(f"NOT in the backup, keep it yourself: {line}")
 
 
-async def _databases(config: Config, data: Path, writer: Writer, scratch: Path, say: Callable[[str], None]) -> None:
+async def _databases(config: Config, data: Path, writer: Writer, room: Path, say: Callable[[str], None]) -> None:
     for one in kept(config.services):
-        if await databases.save(one, data, writer, scratch):
+        if await databases.save(one, data, writer, room):
             say(f"database of {one.service.value}")
 
 

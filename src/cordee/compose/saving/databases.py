@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from sqlalchemy import MetaData
 
 from cordee.compose.migrating import STATEMENT_S
-from cordee.compose.saving.archive import Entry, Writer
+from cordee.compose.saving.archive import Writer
 from cordee.compose.saving.problem import SavingError
 from cordee.compose.service_apps import Kept
 from cordee.config.sections.services import DatabaseSettings
@@ -169,16 +169,6 @@ async def _fill(raw: Any, file: Path, columns: list[str]) -> None:
         if sequence is not None:
             newest = f"(SELECT max({_quoted(column)}) FROM {table})"
             await raw.execute(f"SELECT setval($1, coalesce({newest}, 1), {newest} IS NOT NULL)", sequence)
-
-
-def staged(entry: Entry, directory: Path) -> Path:
-    """Write an entry of a database below `directory`; returns where."""
-    path = directory / entry.name.removeprefix(FOLDER)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        for piece in entry.pieces():
-            file.write(piece)
-    return path
 
 
 def about_of(content: bytes, name: str) -> About:

@@ -9,6 +9,8 @@ bucket are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import shutil
 import time
@@ -23,10 +25,12 @@ from cordee.compose.saving.archive import Entry, Reader
 from cordee.compose.saving.backup import ABOUT, CONFIG, DATA, FORMAT, About
 from cordee.compose.saving.mark import MARK
 from cordee.compose.saving.problem import SavingError
+from cordee.compose.saving.renewal import renew
 from cordee.compose.service_apps import Kept, kept
 from cordee.config.file import FILE_NAME
 from cordee.config.load import ConfigError, load
 from cordee.config.tree import Config
+from cordee.domain.passages import Service
 from cordee.supervisor.claim import Claim, ClaimError
 
 ASIDE = "before-restore-"
@@ -98,7 +102,7 @@ def _look(file: Any, passphrase: bytes | None) -> tuple[About, dict[str, databas
             about = _about(entry)
         elif entry.name.startswith(databases.FOLDER) and entry.name.endswith(databases.ABOUT):
             name = entry.name.removeprefix(databases.FOLDER).removesuffix(databases.ABOUT)
-            abouts[name] = databases.about_of(b"".join(entry.pieces()), name)
+            abouts[name] = databases.about_of(entry.whole(), name)
     if about is None:
         raise SavingError("the backup does not say what it is: it is none of ours")
     return about, abouts
@@ -106,7 +110,7 @@ def _look(file: Any, passphrase: bytes | None) -> tuple[About, dict[str, databas
 
 def _about(entry: Entry) -> About:
     try:
-        about = msgspec.json.decode(b"".join(entry.pieces()), type=About)
+        about = msgspec.json.decode(entry.whole(), type=About)
     except msgspec.DecodeError as error:
         raise SavingError(f"the backup does not say what it is: {str(error)[:_PIECE_CHARACTERS]}") from error
     if about.format != FORMAT:
@@ -186,6 +190,8 @@ async def _fill(services: tuple[Kept, ...], staged: _Staged, say: Callable[[str]
             folder = staged.tables / one.service.value
             await databases.fill(one, about, sorted(folder.glob(f"*{databases.COPY}")) if folder.exists() else [])
             say(f"database of {one.service.value}")
+        if about is not None and one.service is Service.ACCOUNTS:
+            await renew(one, staged.data)
 
 
 def _move(data: Path, staged: _Staged, say: Callable[[str], None]) -> None:
@@ -193,8 +199,7 @@ def _move(data: Path, staged: _Staged, say: Callable[[str], None]) -> None:
     keeps_config = (data / FILE_NAME).exists()
     old = [one for one in data.iterdir() if one.name not in {*NOT_OURS, MARK} and not one.name.startswith(ASIDE)]
     if old:
-        aside = data / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        aside.mkdir(mode=0o700)
+        aside = _aside(data)
         for one in old:
             one.rename(aside / one.name)
         say(f"what was there is in {aside}")
@@ -205,6 +210,17 @@ def _move(data: Path, staged: _Staged, say: Callable[[str], None]) -> None:
         one.rename(data / one.name)
     os.sync()  # before the mark goes, everything is on the disk
     shutil.rmtree(staged.directory)
+
+
+def _aside(data: Path) -> Path:
+    """A new folder for what was there; two restores may follow each other within a second."""
+    name = f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    for number in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            path = data / (f"{name}-{number}" if number else name)
+            path.mkdir(mode=0o700)
+            return path
+    raise AssertionError("some number is free")
 
 
 def _write(path: Path, entry: Entry) -> None:
