@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from cordee.cli.login import device_login
 from cordee.wire.vouch import HEADER, TO_GATEWAYS, Vouched, vouch
+from tests.e2e.test_overflow import NEVER, body, configuration
+from tests.rehearsal.provider import KEY as PROVIDER_KEY
+from tests.rehearsal.provider import Provider
 from tests.rig import Rig, oracle_text, until
 
 pytestmark = pytest.mark.e2e
@@ -31,13 +34,18 @@ REVOKED_S = 30.0
 
 
 class Installation:
-    """A worker, a mobile gateway and a services process in one directory."""
+    """A worker, a mobile gateway and a services process in one directory, and a provider outside for when there is no worker."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, provider: Provider) -> None:
+        self.provider = provider
+        (directory / "cordee.toml").write_text(configuration(provider.url, NEVER))
         self.socket = directory / "services.sock"
         made = self.command(directory, "accounts", "create-owner", OWNER, said=PASSWORD + "\n")
         assert made.returncode == 0, made.stderr
-        self.rig = Rig(directory, workers=1, kind="mobile", gateway_flags=("--services", f"unix:{self.socket}"))
+        self.rig = Rig(
+            directory, workers=1, kind="mobile", gateway_flags=("--services", f"unix:{self.socket}"),
+            environment={"PROVIDER_KEY": PROVIDER_KEY},
+        )  # fmt: skip
         self.services = self.start_services()
 
     @staticmethod
@@ -63,8 +71,18 @@ class Installation:
         said = response.read()
         return response.status, json.loads(said) if said else None
 
-    def begin(self, method: str, path: str, token: str = "", body: Any = None, gateway: int = 0) -> HTTPResponse:
+    def begin(
+        self,
+        method: str,
+        path: str,
+        token: str = "",
+        body: Any = None,
+        gateway: int = 0,
+        more: dict[str, str] | None = None,
+    ) -> HTTPResponse:
+        """`more`: headers."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers |= more or {}
         connection = HTTPConnection("127.0.0.1", self.rig.ports[gateway], timeout=60)
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         return connection.getresponse()
@@ -77,8 +95,8 @@ class Installation:
     def login(self, email: str = OWNER, password: str = PASSWORD) -> str:
         return str(self.ok("POST", "/v1/auth/login", body={"email": email, "password": password})["access_token"])
 
-    def key(self, owner: str) -> dict[str, Any]:
-        made: dict[str, Any] = self.ok("POST", "/v1/api_keys", owner, {"name": "k", "scopes": ["inference"]})
+    def key(self, owner: str, **more: Any) -> dict[str, Any]:
+        made: dict[str, Any] = self.ok("POST", "/v1/api_keys", owner, {"name": "k", "scopes": ["inference"], **more})
         until(lambda: self.knows(made["key"]), "the gateway knows the key")
         return made
 
@@ -100,7 +118,11 @@ def call(stream: bool, tokens: int = TOKENS) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("credentials"))
+    with Provider() as provider:
+        yield from _installed(Installation(tmp_path_factory.mktemp("credentials"), provider))
+
+
+def _installed(made: Installation) -> Iterator[Installation]:
     with made.rig:
         try:
             until(lambda: made.ask("GET", "/.well-known/jwks.json")[0] == 200, "accounts answer through the gateway")
@@ -153,9 +175,9 @@ def test_a_websocket_ends_with_its_key(house: Installation):
     uri = f"ws://127.0.0.1:{house.rig.ports[0]}/v1/realtime/chat"
     headers = {"Authorization": f"Bearer {key['key']}"}
     with connect(uri, additional_headers=headers, subprotocols=[Subprotocol("cordee.v1")]) as socket:
-        body = call(stream=True)
-        body.pop("stream")
-        socket.send(json.dumps({"type": "call.create", "id": "a", "request": body}))
+        asked = call(stream=True)
+        asked.pop("stream")
+        socket.send(json.dumps({"type": "call.create", "id": "a", "request": asked}))
         assert "call.created" in str(socket.recv(30))
         house.ok("DELETE", f"/v1/api_keys/{key['id']}", owner)
         heard: list[str] = []
@@ -179,6 +201,92 @@ def test_a_keys_limits_count_at_the_gateway(house: Installation):
     answers = [house.ask("POST", CHAT, key, call(stream=False, tokens=8)) for _ in range(6)]
     assert answers[0][0] == 200
     assert (answers[-1][0], answers[-1][1]["error"]["code"]) == (429, "insufficient_quota")
+
+
+def test_two_keys_of_a_tenant_share_what_is_the_tenants(house: Installation):
+    operator = house.login()
+    owner = {"email": "eve@example.com", "name": "Eve", "password": PASSWORD}
+    limits = {"budgets": [{"period": "day", "tokens": 40}]}
+    house.ok("POST", "/v1/tenants", operator, {"name": "Elsewhere", "owner": owner, "limits": limits})
+    theirs = house.login(owner["email"])
+    first, second = house.key(theirs), house.key(theirs)
+    answers = [house.ask("POST", CHAT, first["key"], call(stream=False, tokens=8)) for _ in range(6)]
+    assert answers[0][0] == 200
+    for shown in (first["key"], second["key"], theirs):
+        status, said = house.ask("POST", CHAT, shown, call(stream=False, tokens=8))
+        assert (status, said["error"]["code"]) == (429, "insufficient_quota")
+    assert house.ask("POST", CHAT, house.key(operator)["key"], call(stream=False, tokens=8))[0] == 200
+
+
+def test_a_key_for_batch_work_is_never_served_as_interactive(house: Installation):
+    owner = house.login()
+    batch, usual = house.key(owner, priority_max="batch"), house.key(owner)
+
+    def served(key: dict[str, Any], wish: str) -> tuple[int, str | None]:
+        asked = call(stream=False, tokens=4)
+        answer = house.begin("POST", CHAT, key["key"], asked, more={"X-Cordee-Priority": wish})
+        answer.read()
+        return answer.status, answer.headers["X-Cordee-Priority"]  # says what a call was lowered to
+
+    for wish in ("interactive", "standard"):
+        assert served(batch, wish) == (200, "batch")
+        assert served(usual, wish) == (200, None)
+    house.ok("POST", f"/v1/api_keys/{batch['id']}", owner, {"priority_max": "interactive"})
+    until(lambda: served(batch, "interactive") == (200, None), "the gateway has heard of it")
+
+
+def test_calls_of_a_key_that_is_local_only_never_leave_and_others_do(house: Installation):
+    owner = house.login()
+    local, usual = house.key(owner, local_only=True), house.key(owner)
+    house.rig.kill_worker(0)
+    until(lambda: house.rig.ready_replicas() == 0, "the worker is missed")
+    try:
+        for said in ({}, {"X-Cordee-Local-Only": "0"}):
+            answer = house.begin("POST", CHAT, local["key"], body(), more={"X-Request-Timeout": "0.5", **said})
+            assert answer.status in (503, 504), answer.read()
+            answer.read()
+        assert house.provider.seen() == []
+        answer = house.begin("POST", CHAT, usual["key"], body())
+        assert (answer.status, answer.headers["X-Cordee-Served-By"]) == (200, "cloud/outer"), answer.read()
+        answer.read()
+    finally:
+        house.rig.restart_worker(0)
+        house.rig.wait_ready()
+
+
+def test_a_key_may_the_same_wherever_it_is_shown(house: Installation):
+    """At the gateway, through it at a service, at accounts that look themselves, and for a WebSocket."""
+    owner = house.login()
+    key, other = house.key(owner)["key"], house.key(owner)["key"]
+
+    def seen(query: str = "", **shown: str) -> list[int]:
+        headers = {name.replace("_", "-"): value for name, value in shown.items()}
+        found = []
+        for path in ("/v1/models", "/v1/files", "/v1/auth/me"):
+            answer = house.begin("GET", path + query, more=headers)
+            answer.read()
+            found.append(answer.status)
+        return found
+
+    may = [200, 403, 200]  # it holds no scope but `inference`
+    assert seen(Authorization=f"Bearer {key}") == may
+    for shown in ({"X_Api_Key": key}, {"Api_Key": key}, {"Authorization": f"Bearer {key}", "X_Api_Key": key}):
+        assert seen(**shown) == may, list(shown)
+    for shown in ({"Authorization": f"Bearer {key}", "X_Api_Key": other}, {"X_Api_Key": key, "Api_Key": other}):
+        assert seen(**shown) == [400] * 3, list(shown)
+    assert seen(f"?api_key={key}&key={key}") == [401] * 3
+    uri = f"ws://127.0.0.1:{house.rig.ports[0]}/v1/realtime/chat"
+
+    def handshake(*offered: str, **headers: str) -> int:
+        try:
+            with connect(uri, subprotocols=[Subprotocol(one) for one in offered], additional_headers=headers):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    assert handshake("cordee.v1", f"bearer.{key}") == 101
+    assert handshake("cordee.v1", f"bearer.{key}", Authorization=f"Bearer {other}") == 400
+    assert handshake("cordee.v1", f"bearer.{key}x") == 401
 
 
 def test_a_service_asks_on_behalf_of_a_key_as_long_as_the_key_is_there(house: Installation):

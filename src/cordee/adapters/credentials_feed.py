@@ -113,7 +113,12 @@ class Follower:
 
     async def _ask(self, socket: str) -> Page:
         known, rules = self.learning, self.rules
-        asked = urlencode({"epoch": known.epoch, "after": known.revision, "since": known.since, "wait_s": rules.wait_s})
+        asked = urlencode(
+            {
+                "epoch": known.epoch, "after": known.revision, "since": known.since, "wait_s": rules.wait_s,
+                "format": credentials.FORMAT,
+            }
+        )  # fmt: skip
         headers = [(vouch.HEADER, vouch.vouch(_ASKER, TO_SERVICES, self._secret, self._wall()))]
         status, told, body = await get(
             socket, f"{credentials.PATH}?{asked}", headers, rules.wait_s + rules.answer_s, rules.page_bytes_max

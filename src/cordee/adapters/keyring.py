@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -38,7 +37,7 @@ from cordee.adapters.key_file import (
     read_keys,
 )
 from cordee.domain.call import Priority, Sensitivity
-from cordee.domain.caller import INFERENCE, UNLIMITED, Allowances
+from cordee.domain.caller import INFERENCE, ORDINARY, UNLIMITED, Allowances, Standing
 
 __all__ = [
     "KEYS_FILE", "KEY_PREFIX", "KEY_RANDOM_BYTES", "SCOPES", "FileState", "Held", "KeyRecord", "KeysError", "Standing",
@@ -50,20 +49,6 @@ KEY_RANDOM_BYTES = 32
 KEYS_MAX = 100_000
 _LOCK_FILE = "keys.lock"
 _ID_RANDOM_BYTES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a key's calls stand beside others: see domain.caller.Caller."""
-
-    priority: Priority = Priority.STANDARD
-    priority_max: Priority = Priority.INTERACTIVE
-    local_only: bool = False
-    sensitivity: Sensitivity = Sensitivity.INTERNAL
-    region: str = ""
-
-
-ORDINARY = Standing()
 
 
 def create_key(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cordee.adapters.key_file import mark
 from cordee.adapters.tokens import Claims, Verifier
-from cordee.domain.caller import UNLIMITED, Allowances, Caller
+from cordee.domain.caller import ORDINARY, UNLIMITED, Allowances, Caller, Standing
 from cordee.wire.credentials import Ended, Key, Page, Principal, SigningKey, Tenant
 
 
@@ -25,7 +25,7 @@ class Known:
         self._signing_keys: list[SigningKey] = []
         self._keys: dict[str, Key] = {}
         self._principals: dict[str, Principal] = {}
-        self._tenants: dict[str, Allowances] = {}
+        self._tenants: dict[str, Tenant] = {}
         self._ended: dict[str, float] = {}
         self._owned: dict[str, set[str]] = {}
         self._callers: dict[str, Caller | None] = {}
@@ -43,7 +43,7 @@ class Known:
         self.version += 1
         self._callers.clear()
         for tenant in page.tenants:
-            self._tenants[tenant.id] = tenant.limits
+            self._tenants[tenant.id] = tenant
         for principal in page.principals:
             self._principals[principal.id] = principal
         for key in page.keys:
@@ -61,7 +61,7 @@ class Known:
         return Page(
             self.epoch, 0, self.revision, self._issuer, self._audience, max(self.since, self.revision),
             signing_keys=self._signing_keys, keys=list(self._keys.values()), principals=list(self._principals.values()),
-            tenants=[Tenant(name, limits) for name, limits in self._tenants.items()],
+            tenants=list(self._tenants.values()),
             ended=[Ended(family, until) for family, until in self._ended.items()],
         )  # fmt: skip
 
@@ -109,14 +109,21 @@ class Known:
         if owner is None or not owner.is_active or owner.tenant != key.tenant:
             return None
         scopes = frozenset(key.scopes) & frozenset(owner.scopes)
-        shared = self._tenants.get(key.tenant, UNLIMITED)
-        return Caller(
-            key.id, key.tenant, scopes, key.limits, shared, subject=owner.id, grant=mark(bytes.fromhex(key.digest))
-        )
+        grant = mark(bytes.fromhex(key.digest))
+        return self._caller(key.id, owner, scopes, grant, key.limits, key.standing)
 
     def _of(self, found: Principal, scopes: frozenset[str], grant: str) -> Caller:
-        shared = self._tenants.get(found.tenant, UNLIMITED)
-        return Caller(found.id, found.tenant, scopes, UNLIMITED, shared, subject=found.id, grant=grant)
+        return self._caller(found.id, found, scopes, grant, UNLIMITED, ORDINARY)
+
+    def _caller(
+        self, name: str, owner: Principal, scopes: frozenset[str], grant: str, limits: Allowances, standing: Standing
+    ) -> Caller:
+        tenant = self._tenants.get(owner.tenant) or Tenant(owner.tenant)
+        stands = standing.within(tenant.bounds)
+        return Caller(
+            name, owner.tenant, scopes, limits, tenant.limits, stands.priority, stands.priority_max, stands.local_only,
+            stands.sensitivity, stands.region, owner.id, grant,
+        )  # fmt: skip
 
     def _drop(self, name: str) -> None:
         self._drop_key(name)

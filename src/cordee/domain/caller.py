@@ -53,6 +53,46 @@ UNLIMITED = Allowances()
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far a tenant lets its calls go: no higher than `priority_max`, nowhere else if `local_only`, and at least as sensitive as
+    `sensitivity`."""
+
+    priority_max: Priority = Priority.INTERACTIVE
+    local_only: bool = False
+    sensitivity: Sensitivity = Sensitivity.PUBLIC
+
+
+UNBOUNDED = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a key's calls stand beside others: see Caller."""
+
+    priority: Priority = Priority.STANDARD
+    priority_max: Priority = Priority.INTERACTIVE
+    local_only: bool = False
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    region: str = ""
+
+    def within(self, bounds: Bounds) -> Standing:
+        """As much of it as `bounds` leave."""
+        highest = max(self.priority_max, bounds.priority_max)  # the lowest number is the highest
+        return Standing(
+            max(self.priority, highest), highest, self.local_only or bounds.local_only,
+            max(self.sensitivity, bounds.sensitivity), self.region,
+        )  # fmt: skip
+
+    @property
+    def bounds(self) -> Bounds:
+        """What nobody who shows the key gets beyond."""
+        return Bounds(self.priority_max, self.local_only, self.sensitivity)
+
+
+ORDINARY = Standing()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The owner of a key. `key_id` is public (it names the key in logs); the key itself is never kept.
 

@@ -11,15 +11,19 @@ import hmac
 
 import msgspec
 
-from cordee.domain.caller import UNLIMITED, Allowances
+from cordee.domain.caller import ORDINARY, UNBOUNDED, UNLIMITED, Allowances, Bounds, Standing
 
 PATH = "/v1/accounts/feed"
 SEAL_HEADER = "X-Cordee-Seal"
+# What a gateway understands: who asks for 1 is not told of keys and tenants with a standing or bounds, which it could not keep to. The
+# epoch is told with the format, so that whoever learns another one reads all of it anew.
+FORMAT = 2
 _AIM = b"cordee credentials v1."  # so that what is sealed for anything else opens nothing here
 
 
 class Key(msgspec.Struct, frozen=True):
-    """An API key: `digest` is its SHA-256 in hexadecimal, `owner` a user or an application."""
+    """An API key: `digest` is its SHA-256 in hexadecimal, `owner` a user or an application. `standing` counts within what the tenant's
+    bounds leave of it."""
 
     id: str
     digest: str
@@ -28,6 +32,7 @@ class Key(msgspec.Struct, frozen=True):
     scopes: list[str]
     limits: Allowances = UNLIMITED
     expires_at: float | None = None
+    standing: Standing = ORDINARY
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -41,10 +46,11 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Tenant(msgspec.Struct, frozen=True):
-    """What all its keys and tokens may use together."""
+    """What all its keys and tokens may use together, and how far each may go."""
 
     id: str
     limits: Allowances = UNLIMITED
+    bounds: Bounds = UNBOUNDED
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -101,6 +101,7 @@ def test_these_redirects_can_be_registered(uri: str):
     "uri",
     ["", "http://app.example/cb", "http://localhost/cb", "https://user@app.example/", "https://app.example/#x", "https://*.example/",
      "javascript:alert(1)", "https://app.example/a/../b", "https://a\\@b/", "https:///x", "https://a b/", "https://app.example:0/",
+     "https://a.example;sandbox/", "https://a.example,b.example/", "https://a'b/",
      "https://app.example/\r\nx", "https://[::1/", "//app.example/", "https://a.example:99999/", "https://" + "a" * 600],
 )  # fmt: skip
 def test_these_redirects_cannot(uri: str):
@@ -134,7 +135,17 @@ def test_a_user_code_is_read_however_it_is_typed(numbers: tuple[int, ...]):
     assert grants.read_user_code(code[:-1]) is None
 
 
-@pytest.mark.parametrize("typed", ["Ada@Example.com", " ada@example.com ", "a.b+c@sub.example.org", "é@example.com"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "Ada@Example.com",
+        " ada@example.com ",
+        "a.b+c@sub.example.org",
+        "é@example.com",
+        "ада@example.com",
+        "山田たろう@x.jp",
+    ],
+)
 def test_these_are_addresses(typed: str):
     found = words.email_of(typed)
     assert found == typed.strip().lower()
@@ -155,6 +166,12 @@ def test_these_are_addresses(typed: str):
         "a@x.y\u202e",
         "a" * 65 + "@x.y",
         "a@b@c.d",
+        "\u212aate@x.y",  # the Kelvin sign, whose small letter is k
+        "a@\u212aorp.y",
+        "\uff41da@x.y",  # fullwidth
+        "\ufb01n@x.y",  # a ligature
+        "\u0430da@x.y",  # a Cyrillic a among Latin letters
+        "p\u03b1ul@x.y",  # a Greek one
     ],
 )
 def test_these_are_none(typed: str):

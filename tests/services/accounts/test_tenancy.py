@@ -149,6 +149,45 @@ async def test_scopes_that_one_does_not_hold_cannot_be_given(house: House):
     assert (await house.ask("POST", f"/v1/api_keys/{key['id']}", token, {"limits": {}})).status_code == 403
 
 
+@on_both
+async def test_how_a_key_stands_is_said_by_who_manages_keys_and_never_beyond_what_its_tenant_may(house: House):
+    operator, owner = await house.token(), await house.token(STRANGER)
+    await house.add(owner, "u@example.com", "user")
+    user = await house.token("u@example.com")
+    key = await house.ok("POST", "/v1/api_keys", user, {"name": "k", "scopes": ["inference"], "priority_max": "batch"})
+    assert (key["priority"], key["priority_max"]) == ("batch", "batch")
+    assert (key["local_only"], key["sensitivity"]) == (False, "internal")
+    path = f"/v1/api_keys/{key['id']}"
+    assert (await house.ask("POST", path, user, {"priority_max": "interactive"})).status_code == 403
+    assert (await house.ok("POST", path, owner, {"priority_max": "standard"}))["priority"] == "batch"
+    upside_down = await house.ask("POST", path, owner, {"priority": "interactive"})
+    assert (upside_down.status_code, upside_down.json()["error"]["param"]) == (400, "priority")
+    bounds = {"priority_max": "standard", "local_only": True, "sensitivity": "internal"}
+    mine = f"/v1/tenants/{key['tenant']}"
+    for param, value in bounds.items():
+        assert (await house.ask("POST", mine, owner, {param: value})).status_code == 403
+    shown = await house.ok("POST", mine, operator, bounds)
+    assert {name: shown[name] for name in bounds} == bounds
+    beyond = {"priority_max": "interactive", "local_only": False, "sensitivity": "public"}
+    for param, value in beyond.items():
+        for where, body in ((path, {}), ("/v1/api_keys", {"name": "k"})):
+            refused = await house.ask("POST", where, owner, {**body, param: value})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (403, param)
+    assert (await house.ok("POST", path, owner, {"sensitivity": "confidential"}))["sensitivity"] == "confidential"
+    assert (await house.ok("GET", path, user))["priority_max"] == "standard"
+
+
+async def test_a_key_makes_no_key_that_stands_above_it(house: House):
+    owner = await house.token()
+    said = {"name": "k", "scopes": ["inference", "keys.write"], "priority_max": "batch", "local_only": True}
+    key = (await house.ok("POST", "/v1/api_keys", owner, said))["key"]
+    made = await house.ok("POST", "/v1/api_keys", key, {"name": "k"})
+    assert (made["priority"], made["priority_max"], made["local_only"]) == ("batch", "batch", True)
+    for param, value in {"priority_max": "standard", "local_only": False, "sensitivity": "public"}.items():
+        refused = await house.ask("POST", "/v1/api_keys", key, {"name": "k", param: value})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (403, param)
+
+
 async def test_there_is_a_most_of_keys(house: House):
     owner = await house.token()
     for _ in range(5):
@@ -185,7 +224,7 @@ BAD: list[tuple[str, object, str | None]] = [
     ("/v1/api_keys", {"name": "k", "expires_at": 1}, "expires_at"),
     ("/v1/api_keys", {"name": "k", "limits": {"concurrent_calls": 0}}, "limits.concurrent_calls"),
     ("/v1/api_keys", {"name": "k", "limits": {"concurrent_calls": True}}, "limits.concurrent_calls"),
-    ("/v1/api_keys", b'{"name": "k", "expires_at": NaN}', "expires_at"),
+    ("/v1/api_keys", b'{"name": "k", "expires_at": NaN}', None),
     ("/v1/api_keys", {"name": "k" * 200}, "name"),
     ("/v1/applications", {"name": "a", "scopes": [], "redirect_uris": ["http://evil.example/"]}, "redirect_uris.0"),
     ("/v1/users", b"{", None),
@@ -239,3 +278,35 @@ async def test_no_event_holds_a_secret(house: House):
     said = "".join(event.data for event in house.events)
     for secret in (PASSWORD, key["key"], owner):
         assert secret not in said
+
+
+async def test_what_is_said_all_the_same_is_refused_by_name_and_changes_nothing(house: House):
+    token, other = await house.token(STRANGER), await house.token()
+    me = await house.ok("GET", "/v1/auth/me", token)
+    key = await house.ok("POST", "/v1/api_keys", token, {"name": "k"})
+    theirs = (await house.ok("GET", "/v1/auth/me", other))["tenant"]
+    before = [
+        await house.ok("GET", path, token) for path in (f"/v1/tenants/{me['tenant']}", f"/v1/api_keys/{key['id']}")
+    ]
+    said = {
+        "tenant": theirs, "tenant_id": theirs, "is_operator": True, "is_admin": True, "quota": 1, "allowances": {}, "bounds": {},
+        "standing": {}, "digest": "0" * 64, "created_at": 1, "id": "key_1", "object": "x", "__proto__": {}, "last_used_at": 1,
+    }  # fmt: skip
+    person = {"email": "n@example.com", "name": "n", "password": "correct horse"}
+    for path, body in (
+        (f"/v1/tenants/{me['tenant']}", {"name": "n"}), ("/v1/users", person), (f"/v1/users/{me['id']}", {"name": "n"}),
+        ("/v1/applications", {"name": "n", "scopes": []}), ("/v1/api_keys", {"name": "n"}), (f"/v1/api_keys/{key['id']}", {"name": "n"}),
+    ):  # fmt: skip
+        for name, value in said.items():
+            answer = await house.ask("POST", path, token, {**body, name: value})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, name), path
+    for name in ("role", "is_active"):
+        answer = await house.ask("POST", f"/v1/api_keys/{key['id']}", token, {name: "owner"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+    after = [
+        await house.ok("GET", path, token) for path in (f"/v1/tenants/{me['tenant']}", f"/v1/api_keys/{key['id']}")
+    ]
+    assert after == before
+    assert (await house.ok("GET", "/v1/users", token))["data"] == [
+        await house.ok("GET", f"/v1/users/{me['id']}", token)
+    ]

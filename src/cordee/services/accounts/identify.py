@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cordee.domain.caller import ORDINARY, UNBOUNDED
+from cordee.domain.record import record
 from cordee.services.accounts import secrets_made
 from cordee.services.accounts.records import User
 from cordee.services.accounts.rules.rights import IDENTITY, scopes_of
@@ -16,23 +18,45 @@ from cordee.services.accounts.store import grants, people, programs
 from cordee.services.accounts.tokens import TOKEN_CHARACTERS_MAX, Claims
 from cordee.services.base.errors import Problem
 
+BEARER = "bearer "
 _REFUSAL = "Show an API key or an access token that is in force: `Authorization: Bearer …`."
 
 
-async def identify(service: Service, authorization: str | None) -> Actor:
-    """Who shows this header. Raises Problem (401), which says the same whatever is wrong."""
-    scheme, _, shown = (authorization or "").partition(" ")
+@record
+class Shown:
+    """What a request says of who asks: its Authorization headers, and keys in the headers that some clients send instead."""
+
+    authorization: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+async def identify(service: Service, shown: Shown) -> Actor:
+    """Who shows this. Raises Problem: 401, which says the same whatever is wrong, and 400 for two different keys."""
+    key = _one_of(shown)
+    if key is None:
+        raise Problem(401, _REFUSAL, code="invalid_api_key")
     found = None
-    if scheme.lower() == "bearer" and shown and len(shown) <= TOKEN_CHARACTERS_MAX:
-        if shown.startswith(secrets_made.API_KEY):
-            found = await _by_key(service, shown)
+    if len(key) <= TOKEN_CHARACTERS_MAX:
+        if key.startswith(secrets_made.API_KEY):
+            found = await _by_key(service, key)
         else:
             await service.mint.keep()
-            claims = service.mint.read(shown)
+            claims = service.mint.read(key)
             found = await by_claims(service, claims) if claims else None
     if found is None:
         raise Problem(401, _REFUSAL, code="invalid_api_key")
     return found
+
+
+def _one_of(shown: Shown) -> str | None:
+    """The one key or token that is shown, as gateways read it: the same in several places is one, and two are none of ours to choose
+    from."""
+    if any(value[: len(BEARER)].lower() != BEARER for value in shown.authorization):
+        return None
+    found = {value[len(BEARER) :].strip() for value in shown.authorization} | set(shown.keys)
+    if len(found) > 1:
+        raise Problem(400, "Two different API keys or tokens were sent; send one.", "Authorization")
+    return found.pop() if found else None
 
 
 async def by_claims(service: Service, claims: Claims) -> Actor | None:
@@ -67,16 +91,17 @@ async def _by_key(service: Service, shown: str) -> Actor | None:
         key = await programs.key_by_digest(on, secrets_made.digest(shown))
         if key is None or (key.expires_at is not None and key.expires_at <= now):
             return None
+        bounds = UNBOUNDED if key.standing == ORDINARY else key.standing.bounds
         user = await people.user_of(on, key.tenant, key.owner)
         if user is not None:
             if not user.is_active:
                 return None
-            actor = Actor(user.id, key.tenant, key.scopes & await held_by(on, user), user.role, key=key.id)
+            actor = Actor(user.id, key.tenant, key.scopes & await held_by(on, user), user.role, None, key.id, bounds)
         else:
             application = await programs.application_of(on, key.tenant, key.owner)
             if application is None:
                 return None
-            actor = Actor(application.id, key.tenant, key.scopes & application.scopes, None, key=key.id)
+            actor = Actor(application.id, key.tenant, key.scopes & application.scopes, None, None, key.id, bounds)
     if key.last_used_at is None or now - key.last_used_at >= service.settings.key_use_noted_s:
         async with service.database.writing() as on:
             await programs.note_use(on, key.id, now)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from cordee.domain.caller import UNLIMITED, Allowances
+from cordee.domain.caller import ORDINARY, UNLIMITED, Allowances, Standing
 from cordee.domain.record import record
 from cordee.services.accounts import secrets_made
 from cordee.services.accounts.identify import held_by
-from cordee.services.accounts.records import ApiKey
+from cordee.services.accounts.records import ApiKey, Tenant
 from cordee.services.accounts.rules.rights import Scope, beyond, may_appoint
+from cordee.services.accounts.rules.standing import NONE, Wish, both, fault_of, stood
 from cordee.services.accounts.service import Actor, Service
 from cordee.services.accounts.store import people, programs
 from cordee.services.base.errors import Problem, conflict, not_found
@@ -26,6 +27,7 @@ class Wanted:
     owner: str | None = None
     expires_at: float | None = None
     allowances: Allowances = UNLIMITED
+    standing: Wish = NONE
 
 
 async def add_key(service: Service, actor: Actor, wanted: Wanted) -> tuple[str, ApiKey]:
@@ -38,10 +40,11 @@ async def add_key(service: Service, actor: Actor, wanted: Wanted) -> tuple[str, 
     shown, now = secrets_made.make(secrets_made.API_KEY), service.now()
     key = ApiKey(
         new("key"), actor.tenant, owner, wanted.name, secrets_made.digest(shown), shown[-secrets_made.HINT_CHARACTERS :],
-        wanted.scopes, now, wanted.allowances, wanted.expires_at,
+        wanted.scopes, now, wanted.allowances, wanted.expires_at, standing=stood(ORDINARY.within(actor.bounds), wanted.standing),
     )  # fmt: skip
     async with service.changing() as on:
-        await people.hold_tenant(on, actor.tenant)
+        tenant = await people.hold_tenant(on, actor.tenant)
+        _stands(wanted.standing, key.standing, actor, tenant)
         user = await people.user_of(on, actor.tenant, owner)
         if user is not None:
             # A key acts in its owner's role: one for somebody above would lift its maker there.
@@ -85,11 +88,11 @@ async def keys_seen(service: Service, actor: Actor, page: Page) -> list[ApiKey]:
 
 async def change_key(
     service: Service, actor: Actor, key_id: str, name: str | None, scopes: frozenset[str] | None,
-    allowances: Allowances | None, expires_at: float | None,
+    allowances: Allowances | None, expires_at: float | None, wish: Wish = NONE,
 ) -> ApiKey:  # fmt: skip
-    """None stays as it is. Limits are for who manages the tenant's keys: nobody lifts their own. Raises Problem."""
+    """None stays as it is. Limits and standing are for who manages the tenant's keys: nobody lifts their own. Raises Problem."""
     actor.need(Scope.KEYS_WRITE)
-    if allowances is not None:
+    if allowances is not None or not wish.is_empty:
         actor.need(Scope.KEYS_MANAGE)
     _expires(service, expires_at)
     async with service.changing() as on:
@@ -104,7 +107,10 @@ async def change_key(
             scopes=key.scopes if scopes is None else scopes,
             allowances=key.allowances if allowances is None else allowances,
             expires_at=key.expires_at if expires_at is None else expires_at,
+            standing=stood(key.standing, wish),
         )
+        if not wish.is_empty:
+            _stands(wish, changed.standing, actor, await people.tenant_of(on, actor.tenant))
         await programs.change_key(on, changed)
         await service.tell(on, "key.changed", key.id, key.tenant, actor.id, {"scopes": sorted(changed.scopes)})
     return changed
@@ -119,6 +125,17 @@ async def remove_key(service: Service, actor: Actor, key_id: str) -> None:
             raise not_found("API key", key_id)
         await programs.remove_key(on, key)
         await service.tell(on, "key.revoked", key.id, key.tenant, actor.id, {"owner": key.owner})
+
+
+def _stands(wish: Wish, meant: Standing, actor: Actor, tenant: Tenant | None) -> None:
+    bounds = actor.bounds if tenant is None else both(actor.bounds, tenant.bounds)
+    fault = fault_of(wish, meant, bounds)
+    if fault is None:
+        return
+    if fault.is_beyond:
+        said = f"{fault.param}: {fault.why} in this tenant, or with the key that asks; operators say what a tenant may."
+        raise Problem(403, said, fault.param, "out_of_bounds")
+    raise Problem(400, f"{fault.param}: {fault.why}; raise the highest, or lower the usual one.", fault.param)
 
 
 def _whose(actor: Actor) -> str | None:

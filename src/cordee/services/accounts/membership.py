@@ -6,10 +6,11 @@ import dataclasses
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cordee.domain.caller import Allowances
+from cordee.domain.caller import UNBOUNDED, Allowances
 from cordee.domain.record import record
 from cordee.services.accounts.records import Tenant, User
 from cordee.services.accounts.rules.rights import Role, Scope, may_appoint
+from cordee.services.accounts.rules.standing import NONE, Wish, bounded
 from cordee.services.accounts.rules.words import email_of, fault_of_password
 from cordee.services.accounts.service import Actor, Service
 from cordee.services.accounts.store import grants, people
@@ -56,10 +57,13 @@ async def found(service: Service, tenant_name: str, owner: Person) -> tuple[Tena
     return tenant, user
 
 
-async def add_tenant(service: Service, actor: Actor, name: str, allowances: Allowances, owner: Person) -> Tenant:
+async def add_tenant(
+    service: Service, actor: Actor, name: str, allowances: Allowances, owner: Person, wish: Wish = NONE
+) -> Tenant:
     """Another tenant with its first owner. Raises Problem."""
     actor.need(Scope.TENANTS_WRITE)
-    tenant = Tenant(new("tenant"), name, service.now(), allowances=allowances)
+    bounds = bounded(UNBOUNDED, wish)
+    tenant = Tenant(new("tenant"), name, service.now(), allowances=allowances, bounds=bounds)
     user = await _made(service, tenant.id, dataclasses.replace(owner, role=Role.OWNER), "owner.")
     try:
         async with service.changing() as on:
@@ -85,13 +89,14 @@ async def tenant_seen(service: Service, actor: Actor, tenant_id: str) -> Tenant:
 
 
 async def change_tenant(
-    service: Service, actor: Actor, tenant_id: str, name: str | None, allowances: Allowances | None
+    service: Service, actor: Actor, tenant_id: str, name: str | None, allowances: Allowances | None, wish: Wish = NONE
 ) -> Tenant:
-    """A tenant's owners name it; only operators say what it may use. Raises Problem."""
+    """A tenant's owners name it; only operators say what it may use and how far its calls go. Raises Problem."""
     is_operating = Scope.TENANTS_WRITE in actor.scopes
     if tenant_id != actor.tenant and not is_operating:
         raise not_found("tenant", tenant_id)
-    actor.need(Scope.TENANTS_WRITE if allowances is not None or tenant_id != actor.tenant else Scope.TENANT_WRITE)
+    is_limiting = allowances is not None or not wish.is_empty
+    actor.need(Scope.TENANTS_WRITE if is_limiting or tenant_id != actor.tenant else Scope.TENANT_WRITE)
     async with service.changing() as on:
         tenant = await people.hold_tenant(on, tenant_id)
         if tenant is None:
@@ -100,9 +105,10 @@ async def change_tenant(
             tenant,
             name=tenant.name if name is None else name,
             allowances=tenant.allowances if allowances is None else allowances,
+            bounds=bounded(tenant.bounds, wish),
         )
         await people.change_tenant(on, changed)
-        await service.tell(on, "tenant.changed", tenant.id, tenant.id, actor.id, {"limits": allowances is not None})
+        await service.tell(on, "tenant.changed", tenant.id, tenant.id, actor.id, {"limits": is_limiting})
     return changed
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from cordee.domain.caller import UNLIMITED, Allowances
+from cordee.domain.caller import ORDINARY, UNBOUNDED, UNLIMITED, Allowances, Bounds, Standing
 from cordee.domain.record import record
 from cordee.services.accounts.rules.rights import SCOPES, Role
 
 
 @record
 class Tenant:
-    """An organisation. Nothing of one is visible to another. `allowances`: what all its keys may use together."""
+    """An organisation. Nothing of one is visible to another. `allowances`: what all its keys may use together; `bounds`: how far each
+    call of it may go."""
 
     id: str
     name: str
     created_at: float
     is_operator: bool = False
     allowances: Allowances = UNLIMITED
+    bounds: Bounds = UNBOUNDED
 
 
 @record
@@ -52,7 +54,8 @@ OWN = Application(OWN_CLIENT, "", "the command line of Cordée", SCOPES, (), Non
 
 @record
 class ApiKey:
-    """What programs call with. `owner` is a user or an application; `hint` are the last characters, by which people know it."""
+    """What programs call with. `owner` is a user or an application; `hint` are the last characters, by which people know it.
+    `standing` counts within the bounds of the tenant."""
 
     id: str
     tenant: str
@@ -65,6 +68,7 @@ class ApiKey:
     allowances: Allowances = UNLIMITED
     expires_at: float | None = None
     last_used_at: float | None = None
+    standing: Standing = ORDINARY
 
 
 @record

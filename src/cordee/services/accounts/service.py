@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cordee.config.sections.services import Accounts
+from cordee.domain.caller import UNBOUNDED, Bounds
 from cordee.domain.record import record
 from cordee.services.accounts.passwords import Hasher
 from cordee.services.accounts.rules.rights import Role
@@ -23,7 +24,8 @@ from cordee.services.base.outbox import Outbox
 @record
 class Actor:
     """Who does something: a user, or an application for itself (`role` None). `scopes`: of the key or token that was shown, and
-    still held. `family`: the signing in, if it was one; `key`: the API key, if it was one."""
+    still held. `family`: the signing in, if it was one; `key`: the API key, if it was one; `bounds`: what keys it makes do not get
+    beyond."""
 
     id: str
     tenant: str
@@ -31,6 +33,7 @@ class Actor:
     role: Role | None
     family: str | None = None
     key: str | None = None
+    bounds: Bounds = UNBOUNDED
 
     def need(self, scope: str) -> None:
         """Raises Problem (403)."""

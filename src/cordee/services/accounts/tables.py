@@ -45,6 +45,7 @@ tenants = Table(
     "tenants", metadata, _id(),
     Column("name", String(128), nullable=False), _time("created_at"),
     Column("is_operator", Boolean, nullable=False), Column("allowances", JSON, nullable=False),
+    Column("bounds", JSON(none_as_null=True)),
 )  # fmt: skip
 
 users = Table(
@@ -66,6 +67,7 @@ api_keys = Table(
     Column("name", String(128), nullable=False), Column("digest", DIGEST, nullable=False, unique=True),
     Column("hint", String(8), nullable=False), Column("scopes", JSON, nullable=False), _time("created_at"),
     Column("allowances", JSON, nullable=False), _time("expires_at", nullable=True), _time("last_used_at", nullable=True),
+    Column("standing", JSON(none_as_null=True)),
     CheckConstraint("(user_id IS NULL) <> (application_id IS NULL)", name="one_owner"),
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ import msgspec
 from cordee.config.sections.services import Provider
 
 CONNECTIONS_MAX = 8  # at once, to one provider; more wait within the time of their answer
+SECURE = "https"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "cordee"}
 
@@ -92,4 +93,4 @@ def is_guarded(url: str) -> bool:
         return False
     if not parts.hostname or "@" in parts.netloc or not url.isascii() or not url.isprintable():
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    return parts.scheme == SECURE or (parts.scheme == "http" and parts.hostname in _LOOPBACK)

@@ -11,13 +11,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 
 from cordee.config.sections.services import Provider as Settings
 from cordee.domain.record import record
-from cordee.services.accounts.providers.asking import Asker, ProviderError, is_guarded
+from cordee.services.accounts.providers.asking import SECURE, Asker, ProviderError, is_guarded
 from cordee.services.accounts.providers.identity import Expected, Identity, IdentityError, UnknownKeyError, read
 from cordee.services.accounts.rules.grants import with_parameters
 from cordee.services.base.errors import Problem
@@ -174,7 +174,9 @@ def described_by(said: Mapping[str, Any], issuer: str) -> Described:
     if said.get("issuer") != issuer:
         raise ProviderError(f"its description is of the issuer {str(said.get('issuer'))[:200]!r}, not {issuer}")
     found = [said.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
-    if not all(isinstance(url, str) and is_guarded(url) for url in found):
+    # Who is asked over the network must not send us to what listens on this host only.
+    schemes = {SECURE, urlsplit(issuer).scheme}
+    if not all(isinstance(url, str) and is_guarded(url) and urlsplit(url).scheme in schemes for url in found):
         raise ProviderError("its description lacks an endpoint, or names one that is not https")
     authorization, token, keys = (str(url) for url in found)
     methods = said.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])

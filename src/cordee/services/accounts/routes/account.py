@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from cordee.services.accounts import applications, keys, membership, signin
 from cordee.services.accounts.membership import Change, Person
 from cordee.services.accounts.routes import shapes
@@ -12,8 +10,9 @@ from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.signin import Issued
 from cordee.services.base.errors import Problem, documented
 from cordee.services.base.paging import Asked, Listing
+from cordee.services.base.strict import Router
 
-router = APIRouter(prefix="/v1", responses=documented(400, 401, 403, 404, 409, 413, 429, 503))
+router = Router(prefix="/v1", responses=documented(400, 401, 403, 404, 409, 413, 429, 503))
 
 
 def tokens_shape(issued: Issued) -> shapes.TokensShape:
@@ -56,7 +55,9 @@ async def me(who: Who) -> shapes.Myself:
 async def add_tenant(service: At, who: Who, given: shapes.TenantGiven) -> shapes.TenantShape:
     """Another tenant, with its first owner. For operators."""
     owner = Person(given.owner.email, given.owner.name, Role.OWNER, given.owner.password)
-    return shapes.tenant_shape(await membership.add_tenant(service, who, given.name, given.limits.meant(), owner))
+    return shapes.tenant_shape(
+        await membership.add_tenant(service, who, given.name, given.limits.meant(), owner, given.wished())
+    )
 
 
 @router.get("/tenants", tags=["tenants"])
@@ -73,9 +74,11 @@ async def show_tenant(service: At, who: Who, tenant_id: PathId) -> shapes.Tenant
 
 @router.post("/tenants/{tenant_id}", tags=["tenants"])
 async def change_tenant(service: At, who: Who, tenant_id: PathId, given: shapes.TenantChanged) -> shapes.TenantShape:
-    """Its name, for owners; its limits, all of them anew, for operators."""
+    """Its name, for owners; its limits, all of them anew, and how far its calls go, for operators."""
     limits = None if given.limits is None else given.limits.meant()
-    return shapes.tenant_shape(await membership.change_tenant(service, who, tenant_id, given.name, limits))
+    return shapes.tenant_shape(
+        await membership.change_tenant(service, who, tenant_id, given.name, limits, given.wished())
+    )
 
 
 @router.post("/users", tags=["users"])
@@ -151,7 +154,9 @@ async def remove_application(service: At, who: Who, application_id: PathId) -> s
 @router.post("/api_keys", tags=["API keys"])
 async def add_key(service: At, who: Who, given: shapes.KeyGiven) -> shapes.KeyShape:
     """Make a key. It is in this answer and never again."""
-    wanted = keys.Wanted(given.name, frozenset(given.scopes), given.owner, given.expires_at, given.limits.meant())
+    wanted = keys.Wanted(
+        given.name, frozenset(given.scopes), given.owner, given.expires_at, given.limits.meant(), given.wished()
+    )
     shown, key = await keys.add_key(service, who, wanted)
     return shapes.key_shape(key, shown)
 
@@ -173,7 +178,8 @@ async def change_key(service: At, who: Who, key_id: KeyId, given: shapes.KeyChan
     """What is given changes; limits all of them anew."""
     scopes = None if given.scopes is None else frozenset(given.scopes)
     limits = None if given.limits is None else given.limits.meant()
-    return shapes.key_shape(await keys.change_key(service, who, key_id, given.name, scopes, limits, given.expires_at))
+    changed = await keys.change_key(service, who, key_id, given.name, scopes, limits, given.expires_at, given.wished())
+    return shapes.key_shape(changed)
 
 
 @router.delete("/api_keys/{key_id}", tags=["API keys"])

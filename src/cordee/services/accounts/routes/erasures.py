@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import StreamingResponse
 
 from cordee.services.accounts import erasure
@@ -13,8 +13,9 @@ from cordee.services.accounts.routes.who import At, Who
 from cordee.services.base.errors import documented
 from cordee.services.base.identifiers import PATTERN
 from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, handed_out
+from cordee.services.base.strict import Router
 
-router = APIRouter(prefix="/v1/accounts", tags=["belongings"], responses=documented(400, 401, 403, 404, 409, 413, 503))
+router = Router(prefix="/v1/accounts", tags=["belongings"], responses=documented(400, 401, 403, 404, 409, 413, 503))
 
 
 @router.post("/erasures", dependencies=[Depends(system)], include_in_schema=False)

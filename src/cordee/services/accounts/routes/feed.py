@@ -27,10 +27,11 @@ async def feed(
     after: Annotated[int, Query(ge=0, lt=2**53)] = 0,
     since: Annotated[int, Query(ge=0, lt=2**53)] = 0,
     wait_s: Annotated[float, Query(ge=0, le=WAIT_S_MAX, allow_inf_nan=False)] = 0.0,
+    form: Annotated[int, Query(alias="format", ge=1)] = 1,
 ) -> Response:
     """One page; see wire/credentials.py."""
     following: Feed = request.app.state.feed
-    data = credentials.encode(await following.page(epoch, after, since, wait_s))
+    data = credentials.encode(await following.page(epoch, after, since, wait_s, form))
     secret = request.app.state.ground.secret
     headers = {credentials.SEAL_HEADER: credentials.seal(data, secret), "cache-control": "no-store"}
     return Response(data, headers=headers, media_type="application/json")

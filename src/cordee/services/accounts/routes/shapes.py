@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cordee.domain.call import Priority, Sensitivity
 from cordee.domain.caller import Allowances, Budget, Period
 from cordee.services.accounts.records import ApiKey, Application, Tenant, User
 from cordee.services.accounts.rules.grants import REDIRECT_CHARACTERS_MAX
 from cordee.services.accounts.rules.rights import Role, Scope
+from cordee.services.accounts.rules.standing import Wish
 from cordee.services.accounts.rules.words import EMAIL_CHARACTERS_MAX, NAME_CHARACTERS_MAX, PASSWORD_CHARACTERS_MAX
 from cordee.services.accounts.secrets_made import CHARACTERS_MAX
 from cordee.services.base.identifiers import PATTERN
@@ -35,6 +37,8 @@ Email = Annotated[str, Field(min_length=3, max_length=EMAIL_CHARACTERS_MAX, exam
 Password = Annotated[str, Field(min_length=1, max_length=PASSWORD_CHARACTERS_MAX)]
 Shown = Annotated[str, Field(min_length=1, max_length=CHARACTERS_MAX)]
 RoleName = Literal["owner", "admin", "developer", "user", "viewer"]
+PriorityName = Literal["interactive", "standard", "batch"]
+SensitivityName = Literal["public", "internal", "confidential"]
 ScopeName = Annotated[str, Field(max_length=64, json_schema_extra={"enum": [scope.value for scope in Scope]})]
 ScopeNames = Annotated[list[ScopeName], Field(max_length=SCOPES_MAX), AfterValidator(lambda names: _known(names))]
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX)]
@@ -82,6 +86,37 @@ def limits_of(found: Allowances) -> Limits:
         tokens_per_minute=found.tokens_per_minute,
         budgets=[BudgetShape(period=one.period.value, tokens=one.tokens, money=one.money) for one in found.budgets],
     )
+
+
+class BoundsGiven(Given):
+    """How far calls may go; what is not given stays as it is."""
+
+    priority_max: PriorityName | None = Field(None, description="The highest that calls may ask for.")
+    local_only: bool | None = Field(None, description="Whether calls never leave this installation.")
+    sensitivity: SensitivityName | None = Field(
+        None, description="How late calls leave it; of a tenant: at least so late."
+    )
+
+    def wished(self) -> Wish:
+        return Wish(None, _priority(self.priority_max), self.local_only, _sensitivity(self.sensitivity))
+
+
+class StandingGiven(BoundsGiven):
+    """How a key's calls stand beside others, within what its tenant may."""
+
+    priority: PriorityName | None = Field(None, description="Of calls that do not say.")
+
+    def wished(self) -> Wish:
+        highest = _priority(self.priority_max)
+        return Wish(_priority(self.priority), highest, self.local_only, _sensitivity(self.sensitivity))
+
+
+def _priority(name: PriorityName | None) -> Priority | None:
+    return None if name is None else Priority[name.upper()]
+
+
+def _sensitivity(name: SensitivityName | None) -> Sensitivity | None:
+    return None if name is None else Sensitivity[name.upper()]
 
 
 class SignIn(Given):
@@ -134,13 +169,13 @@ class UserShape(BaseModel):
     created_at: int
 
 
-class TenantGiven(Given):
+class TenantGiven(BoundsGiven):
     name: Name
     limits: Limits = Limits()
     owner: PersonGiven
 
 
-class TenantChanged(Given):
+class TenantChanged(BoundsGiven):
     name: Name | None = None
     limits: Limits | None = None
 
@@ -151,6 +186,9 @@ class TenantShape(BaseModel):
     name: str
     is_operator: bool = Field(description="Whether this tenant runs the installation.")
     limits: Limits
+    priority_max: PriorityName = Field(description="The highest that its calls may ask for.")
+    local_only: bool = Field(description="Whether its calls never leave this installation.")
+    sensitivity: SensitivityName = Field(description="How late its calls leave, at least.")
     created_at: int
 
 
@@ -185,7 +223,7 @@ class ApplicationShape(BaseModel):
     client_secret: str | None = Field(None, description="Only when it was just made; never seen again.")
 
 
-class KeyGiven(Given):
+class KeyGiven(StandingGiven):
     name: Name
     scopes: ScopeNames = ["inference"]
     owner: Id | None = Field(None, description="A user or application; yourself when not given.")
@@ -193,7 +231,7 @@ class KeyGiven(Given):
     limits: Limits = Limits()
 
 
-class KeyChanged(Given):
+class KeyChanged(StandingGiven):
     name: Name | None = None
     scopes: ScopeNames | None = None
     expires_at: Moment | None = None
@@ -209,6 +247,10 @@ class KeyShape(BaseModel):
     hint: str = Field(description="Its last characters.")
     scopes: list[str]
     limits: Limits
+    priority: PriorityName
+    priority_max: PriorityName
+    local_only: bool
+    sensitivity: SensitivityName
     created_at: int
     expires_at: float | None
     last_used_at: int | None
@@ -252,10 +294,25 @@ def role_name(role: Role) -> RoleName:
     return names[role]
 
 
+def priority_name(priority: Priority) -> PriorityName:
+    names: dict[Priority, PriorityName] = {
+        Priority.INTERACTIVE: "interactive", Priority.STANDARD: "standard", Priority.BATCH: "batch",
+    }  # fmt: skip
+    return names[priority]
+
+
+def sensitivity_name(sensitivity: Sensitivity) -> SensitivityName:
+    names: dict[Sensitivity, SensitivityName] = {
+        Sensitivity.PUBLIC: "public", Sensitivity.INTERNAL: "internal", Sensitivity.CONFIDENTIAL: "confidential",
+    }  # fmt: skip
+    return names[sensitivity]
+
+
 def tenant_shape(tenant: Tenant) -> TenantShape:
     return TenantShape(
         id=tenant.id, name=tenant.name, is_operator=tenant.is_operator, limits=limits_of(tenant.allowances),
-        created_at=int(tenant.created_at),
+        created_at=int(tenant.created_at), priority_max=priority_name(tenant.bounds.priority_max),
+        local_only=tenant.bounds.local_only, sensitivity=sensitivity_name(tenant.bounds.sensitivity),
     )  # fmt: skip
 
 
@@ -271,4 +328,6 @@ def key_shape(key: ApiKey, shown: str | None = None) -> KeyShape:
     return KeyShape(
         id=key.id, tenant=key.tenant, owner=key.owner, name=key.name, hint=key.hint, scopes=sorted(key.scopes),
         limits=limits_of(key.allowances), created_at=int(key.created_at), expires_at=key.expires_at, last_used_at=used, key=shown,
+        priority=priority_name(key.standing.priority), priority_max=priority_name(key.standing.priority_max),
+        local_only=key.standing.local_only, sensitivity=sensitivity_name(key.standing.sensitivity),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from cordee.services.accounts.identify import identify
+from cordee.services.accounts.identify import Shown, identify
 from cordee.services.accounts.service import Actor, Service
 from cordee.services.base.identifiers import PATTERN
 from cordee.services.base.paging import Listing, Page, taken
@@ -27,7 +27,13 @@ At = Annotated[Service, Depends(_service)]
 async def _actor(
     request: Request, service: At, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Actor:
-    return await identify(service, request.headers.get("authorization"))
+    return await identify(service, shown_by(request))
+
+
+def shown_by(request: Request) -> Shown:
+    """The key or token wherever gateways take one from, too."""
+    values = request.headers.getlist
+    return Shown(tuple(values("authorization")), (*values("x-api-key"), *values("api-key")))
 
 
 Who = Annotated[Actor, Depends(_actor)]

@@ -14,6 +14,7 @@ REDIRECT_CHARACTERS_MAX = 512
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # no vowels, so no words; nothing that looks like a digit (RFC 8628, 6.1)
 USER_CODE_LENGTH = 8
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")  # it stands in a header of the page that asks, too
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -26,7 +27,7 @@ def fault_of_redirect(uri: str) -> str | None:
         port = parts.port
     except ValueError:
         return "it is not a URL"
-    if not parts.hostname or "@" in parts.netloc or port == 0:
+    if not parts.hostname or not _HOST.fullmatch(parts.hostname) or "@" in parts.netloc or port == 0:
         return "it must name a host, and no user"
     if "#" in uri or ".." in parts.path.split("/"):
         return "it must have no fragment and no .. in its path"

@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cordee.domain.caller import Allowances
+from cordee.domain.caller import UNBOUNDED, Allowances, Bounds
 from cordee.services.accounts.records import Tenant, User
 from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.store.changes import Kind, note
@@ -26,6 +26,10 @@ def stored(allowances: Allowances) -> Any:
     return msgspec.to_builtins(allowances)
 
 
+def bounds_of(found: Any) -> Bounds:
+    return UNBOUNDED if found is None else msgspec.convert(found, Bounds)
+
+
 def allowances_of(found: Any) -> Allowances:
     return msgspec.convert(found, Allowances)
 
@@ -38,6 +42,7 @@ async def add_tenant(on: AsyncConnection, tenant: Tenant) -> None:
             created_at=tenant.created_at,
             is_operator=tenant.is_operator,
             allowances=stored(tenant.allowances),
+            bounds=_bounds(tenant),
         )
     )
     await note(on, Kind.TENANT, tenant.id)
@@ -65,7 +70,9 @@ async def has_tenants(on: AsyncConnection) -> bool:
 
 async def change_tenant(on: AsyncConnection, tenant: Tenant) -> None:
     await on.execute(
-        update(tenants).where(tenants.c.id == tenant.id).values(name=tenant.name, allowances=stored(tenant.allowances))
+        update(tenants)
+        .where(tenants.c.id == tenant.id)
+        .values(name=tenant.name, allowances=stored(tenant.allowances), bounds=_bounds(tenant))
     )
     await note(on, Kind.TENANT, tenant.id)
 
@@ -134,6 +141,11 @@ async def owners(on: AsyncConnection, tenant_id: str) -> int:
     return int((await on.execute(count)).scalar_one())
 
 
+def _bounds(tenant: Tenant) -> Any:
+    """None for none: what gateways that know of no bounds are told depends on it."""
+    return None if tenant.bounds == UNBOUNDED else msgspec.to_builtins(tenant.bounds)
+
+
 def _said(user: User) -> dict[str, Any]:
     return {
         "email": user.email,
@@ -145,7 +157,8 @@ def _said(user: User) -> dict[str, Any]:
 
 
 def _tenant(row: Row[Any]) -> Tenant:
-    return Tenant(row.id, row.name, row.created_at, row.is_operator, allowances_of(row.allowances))
+    allowances, bounds = allowances_of(row.allowances), bounds_of(row.bounds)
+    return Tenant(row.id, row.name, row.created_at, row.is_operator, allowances, bounds)
 
 
 def _user(row: Row[Any]) -> User:

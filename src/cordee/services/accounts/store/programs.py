@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cordee.domain.caller import ORDINARY, Standing
 from cordee.services.accounts.records import OWN, ApiKey, Application
 from cordee.services.accounts.store.changes import Kind, note
 from cordee.services.accounts.store.people import allowances_of, stored
@@ -75,6 +77,7 @@ async def add_key(on: AsyncConnection, key: ApiKey, is_users: bool) -> None:
             created_at=key.created_at,
             allowances=stored(key.allowances),
             expires_at=key.expires_at,
+            standing=_standing(key),
         )
     )
     await note(on, Kind.KEY, key.id)
@@ -115,6 +118,7 @@ async def change_key(on: AsyncConnection, key: ApiKey) -> None:
             allowances=stored(key.allowances),
             expires_at=key.expires_at,
             last_used_at=key.last_used_at,
+            standing=_standing(key),
         )
     )
     await note(on, Kind.KEY, key.id)
@@ -127,6 +131,15 @@ async def note_use(on: AsyncConnection, key_id: str, now: float) -> None:
 async def remove_key(on: AsyncConnection, key: ApiKey) -> None:
     await on.execute(delete(api_keys).where(api_keys.c.id == key.id, api_keys.c.tenant_id == key.tenant))
     await note(on, Kind.KEY, key.id)
+
+
+def standing_of(found: Any) -> Standing:
+    return ORDINARY if found is None else msgspec.convert(found, Standing)
+
+
+def _standing(key: ApiKey) -> Any:
+    """None for what is ordinary: what gateways that know of nothing else are told depends on it."""
+    return None if key.standing == ORDINARY else msgspec.to_builtins(key.standing)
 
 
 def _owned(query: Any, owner: str | None) -> Any:
@@ -159,5 +172,5 @@ def _application(row: Row[Any]) -> Application:
 def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         row.id, row.tenant_id, row.user_id or row.application_id, row.name, row.digest, row.hint, frozenset(row.scopes),
-        row.created_at, allowances_of(row.allowances), row.expires_at, row.last_used_at,
+        row.created_at, allowances_of(row.allowances), row.expires_at, row.last_used_at, standing_of(row.standing),
     )  # fmt: skip
