@@ -179,6 +179,17 @@ class Rig:
         return self.directory / f"w{number + 1}.sock"
 
 
+def end(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
+    """Ask a process to end; it is killed when it does not, and that is a failure."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        finally:
+            process.kill()
+            process.wait()
+
+
 def until(condition: Any, what: str, patience_s: float = PATIENCE_S) -> None:
     """Wait for a condition; fails with `what` when it does not come."""
     end = time.monotonic() + patience_s

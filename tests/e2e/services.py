@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 
 import openai
 
-from tests.rig import free_port, until
+from tests.rig import end, free_port, until
 
 PASSWORD = "correct horse battery"
 PATIENCE_S = 60.0
@@ -121,9 +120,16 @@ class House:
         assert self.up.poll() is None, self.output.read_text()
         return "ready" in self.output.read_text().splitlines()
 
+    def status(self) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self.command("status", "--json"))
+        return said
+
+    def wait_whole(self) -> None:
+        """Until everything that was killed is there again."""
+        until(lambda: self.status()["state"] == "ready", "the platform is whole", PATIENCE_S)
+
     def pids(self, role: str) -> dict[str, int]:
-        processes = json.loads(self.command("status", "--json"))["processes"]
-        return {one["name"]: one["pid"] for one in processes if one["role"] == role and one["pid"]}
+        return {one["name"]: one["pid"] for one in self.status()["processes"] if one["role"] == role and one["pid"]}
 
     def begin(self, method: str, path: str, key: str = "", body: Any = None) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -157,10 +163,10 @@ class House:
         me = self.ok("GET", "/v1/auth/me", token)
         return Person(me["tenant"], me["id"], token, self.key(token)["key"])
 
-    def key(self, token: str) -> dict[str, Any]:
+    def key(self, token: str, **more: Any) -> dict[str, Any]:
         """One that the gateways know."""
         scopes = ["inference", *SCOPES]
-        made: dict[str, Any] = self.ok("POST", "/v1/api_keys", token, {"name": "k", "scopes": scopes})
+        made: dict[str, Any] = self.ok("POST", "/v1/api_keys", token, {"name": "k", "scopes": scopes, **more})
         until(lambda: self.knows(made["key"]), "the gateway knows the key", PATIENCE_S)
         return made
 
@@ -171,12 +177,7 @@ class House:
         return openai.OpenAI(api_key=key, base_url=self.url, max_retries=retries, timeout=PATIENCE_S)
 
     def end(self) -> None:
-        if self.up.poll() is None:
-            self.up.send_signal(signal.SIGTERM)
-            try:
-                self.up.wait(PATIENCE_S)
-            finally:
-                self.up.kill()
+        end(self.up, PATIENCE_S)
 
 
 def _on_a_disk_of(size: int, data: Path) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from cordee.domain.passages import PASSAGES
 from cordee.services.chats.responses.naming import seed_of
 from tests.e2e.services import House, Person, Receiver, running
 from tests.rig import oracle_text, until
@@ -238,6 +240,67 @@ def test_a_revoked_key_is_refused_and_its_open_stream_ends(house: House, tenant:
     for ask in (client.models.list, client.files.list, lambda: client.responses.create(model="oracle", input="x")):
         with pytest.raises(openai.AuthenticationError):
             ask()
+
+
+def test_a_browsers_session_reaches_services_outlives_gateways_and_changes_nothing_for_other_sites(
+    house: House, tenant: Person
+) -> None:
+    key = house.key(tenant.token)
+    client = house.client(key["key"])
+    file = client.files.create(file=("kept.txt", b"kept"), purpose="user_data").id
+    with httpx.Client(base_url=f"http://127.0.0.1:{house.port}", timeout=PATIENCE_S) as browser:
+        begun = browser.post("/v1/sessions", headers={"Authorization": f"Bearer {key['key']}"})
+        assert begun.status_code == 201
+        for pid in house.pids("web").values():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: _gets(browser, f"/v1/files/{file}"), "another gateway serves the session", PATIENCE_S)
+        assert browser.get(f"/v1/files/{file}/content").content == b"kept"
+
+        before = _kept(client, browser)
+        evil = {"Origin": "https://evil.example"}
+        guess = {"X-CSRF-Token": begun.json()["csrf_token"][:-1] + "!"}
+        for headers in ({}, evil, evil | {"Sec-Fetch-Site": "same-site"}, guess):
+            asked = [
+                browser.post("/v1/files", files={"file": b"x" * size}, data={"purpose": "user_data"}, headers=headers)
+                for size in (10, 200_000)  # read whole by the gateway, and passed on as it comes
+            ] + [
+                browser.request(method, passage.path + "x" * passage.path.endswith("/"), json={}, headers=headers)
+                for passage in PASSAGES
+                for method in ("POST", "PUT", "PATCH", "DELETE")
+                if not passage.is_open
+            ]
+            asked.append(browser.delete(f"/v1/files/{file}", headers=headers))
+            assert {answer.status_code for answer in asked} == {403}
+            assert {answer.json()["error"]["code"] for answer in asked} == {"cross_site_request"}
+            # Where people sign in a cookie means nothing at all.
+            assert browser.post("/v1/api_keys", json={"name": "x"}, headers=headers).status_code == 401
+        assert _kept(client, browser) == before
+
+        own = {"X-CSRF-Token": begun.json()["csrf_token"]}
+        made = browser.post("/v1/conversations", json={}, headers=own)
+        assert made.status_code == 200, made.text
+        assert client.conversations.retrieve(made.json()["id"]).id == made.json()["id"]
+        asked_model = {"model": "oracle", "input": "x", "max_output_tokens": SHORT}
+        answer = browser.post("/v1/responses", json=asked_model, headers=own)  # which asks a gateway on its behalf
+        assert client.responses.retrieve(answer.json()["id"]).output_text
+        assert browser.delete(f"/v1/files/{file}", headers=own).json()["deleted"]
+        kept = dict(browser.cookies)
+        assert browser.delete("/v1/sessions", headers=own).json()["deleted"]
+        browser.cookies.update(kept)
+        until(lambda: browser.get("/v1/files").status_code == 401, "it has ended", PATIENCE_S)
+
+
+def _gets(browser: httpx.Client, path: str) -> bool:
+    try:
+        return browser.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _kept(client: openai.OpenAI, browser: httpx.Client) -> tuple[Any, ...]:
+    """All that a request could have made or changed."""
+    listed = [browser.get(path).json()["data"] for path in ("/v1/chats", "/v1/batches", "/v1/webhook_endpoints")]
+    return [one.id for one in client.files.list()], *listed
 
 
 def test_an_erased_tenant_leaves_no_row_and_no_file_and_others_keep_theirs(

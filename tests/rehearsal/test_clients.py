@@ -30,7 +30,7 @@ from tests.e2e.test_edge import (
 from tests.rehearsal.record import in_ms, record
 from tests.rehearsal.steady import Steady, p99_s, took_s
 from tests.rehearsal.streams import CHAT, Told, chat, listen
-from tests.rig import HEADERS, Rig, seeds, until
+from tests.rig import HEADERS, Rig, end, seeds, until
 
 pytestmark = pytest.mark.rehearsal
 PER_S = 30
@@ -307,8 +307,7 @@ def test_floods_of_frames_end_their_own_connections_and_others_do_not_notice(tmp
                 found[flood.__name__] = {"closed_after_ms": round(1000 * ended[0]), "others_ms": in_ms(meanwhile)}
             found["calm_ms"] = in_ms(calm)
     finally:
-        platform.up.terminate()
-        platform.up.wait(40)
+        end(platform.up)
     record(30, "floods of HTTP/2 frames at the edge", "closed after <= 200 resets, others unaffected", found)
     assert all(found[flood.__name__]["others_ms"]["p99"] < 1000 for flood in FLOODS), found
 

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import openai
 import pytest
+import redis
 
-from tests.brokers import KINDS, NoBrokerError
+from tests.brokers import KINDS, NoBrokerError, Server
 from tests.e2e.services import House, Receiver, running
 from tests.postgres import NoPostgresError
 from tests.rehearsal.away import Postgres, Slow, postgres_that_goes_away
@@ -32,6 +34,7 @@ PATIENCE_S = 90.0
 REVOKED_S = 30.0
 ANSWER_S = 10.0  # an answer is there within this, whatever is away: what is waited for once, and a busy machine
 SHORT = 16
+PER_MINUTE = 10
 SLOW_S = 5.0
 WAITS = "wait_s = 2.0\nstatement_s = 4.0\n"
 MIB = 1 << 20
@@ -127,9 +130,8 @@ def test_chats_answer_and_are_kept_when_the_database_is_back(installed: Installe
                 texts[made.id] = made.output_text
                 assert client.chat.completions.create(model="oracle", messages=MESSAGES, max_tokens=2).choices
             assert not house.knows(revoked["key"])
-            if how != "slow":
-                _is_refused(lambda: client.files.create(file=("a.txt", b"hello"), purpose="user_data"))
-                _is_refused(lambda: client.conversations.retrieve(conversation))
+            _is_refused(lambda: client.files.create(file=("a.txt", b"hello"), purpose="user_data"))
+            _is_refused(lambda: client.conversations.retrieve(conversation))
             assert list(installed.spool.glob("*.jsonl"))
         finally:
             installed.comes_back(how)
@@ -208,30 +210,50 @@ def _answers(ask: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_calls_feel_nothing_of_the_store_of_gateways(installed: Installed, how: signal.Signals) -> None:
-    (pid,) = installed.house.pids("store").values()
-    client = installed.client
-    os.kill(pid, how)
-    try:
-        for _ in range(20):
-            began = time.monotonic()
-            assert client.chat.completions.create(model="oracle", messages=MESSAGES, max_tokens=2).choices
-            assert time.monotonic() - began < ANSWER_S
-        assert client.responses.create(model="oracle", input="x", max_output_tokens=SHORT).output_text
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+def test_calls_feel_nothing_of_the_store_of_gateways_and_limits_and_sessions_hold(
+    installed: Installed, how: signal.Signals
+) -> None:
+    house, client = installed.house, installed.client
+    house.wait_whole()
+    limited = house.key(installed.person.token, limits={"requests_per_minute": PER_MINUTE})["key"]
+    with httpx.Client(base_url=house.url, timeout=PATIENCE_S) as browser:
+        assert browser.post("/sessions", headers={"Authorization": f"Bearer {installed.person.key}"}).status_code == 201
+        (pid,) = house.pids("store").values()
+        os.kill(pid, how)
+        try:
+            for _ in range(20):
+                began = time.monotonic()
+                assert client.chat.completions.create(model="oracle", messages=MESSAGES, max_tokens=2).choices
+                assert time.monotonic() - began < ANSWER_S
+            assert client.responses.create(model="oracle", input="x", max_output_tokens=SHORT).output_text
+            statuses = [house.ask("GET", "/v1/files", limited)[0] for _ in range(4 * PER_MINUTE)]
+            assert 1 <= statuses.count(200) <= 2 * PER_MINUTE, (
+                statuses
+            )  # what may come anew while they are asked is little
+            assert statuses.count(200) + statuses.count(429) == len(statuses), statuses
+            assert {browser.get(path).status_code for path in ("/models", "/files", "/sessions")} == {200}
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("kind", ["valkey", "rabbitmq"])
-def test_what_is_accepted_while_the_broker_is_dead_is_told_once_when_it_is_back(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "hows"),
+    [("valkey", ("killed", "frozen", "slow", "full")), ("rabbitmq", ("killed", "frozen")), ("kafka", ("killed",))],
+)
+def test_what_is_accepted_while_the_broker_is_away_is_told_once_when_it_is_back(
+    tmp_path: Path, kind: str, hows: tuple[str, ...]
+) -> None:
     try:
         broker = KINDS[kind](tmp_path / "broker")
     except NoBrokerError as error:
         pytest.skip(str(error))
-    settings = f'[services.events]\nurl = "{broker.url}"\nretry_s_max = 1.0\n'
+    slow = Slow(broker.port)
+    url = broker.url.replace(str(broker.port), str(slow.port)) if "slow" in hows else broker.url
+    settings = f'[services.events]\nurl = "{url}"\nretry_s_max = 1.0\n'
     with (
         contextlib.closing(broker),
+        contextlib.closing(slow),
         running(tmp_path, settings, token_s=0.02, processes=1) as house,
         Receiver() as receiver,
     ):
@@ -240,17 +262,56 @@ def test_what_is_accepted_while_the_broker_is_dead_is_told_once_when_it_is_back(
         client.webhooks.create(name="h", url=receiver.url, event_types=["response.completed", "response.incomplete"])
         ids = [_in_the_background(client)]
         until(lambda: _told(receiver) == ids, "the first is told", PATIENCE_S)
-        broker.kill()
-        ids += [_in_the_background(client) for _ in range(3)]
-        until(lambda: all(_stored(client, name) for name in ids), "they end without the broker", PATIENCE_S)
-        for pid in house.pids("services").values():  # nor does it help to forget what waits
-            os.kill(pid, signal.SIGKILL)
-        broker.start()
-        until(lambda: set(_told(receiver)) == set(ids), "all are told", PATIENCE_S)
-        assert len({headers["webhook-id"] for _, headers in receiver.received}) == len(ids)
+        for how in hows:
+            _goes(broker, slow, how)
+            try:
+                ids.extend(_in_the_background(client) for _ in range(3))
+                until(
+                    lambda: all(_stored(client, name) for name in ids),
+                    f"they end without the broker: {how}",
+                    PATIENCE_S,
+                )
+                if how == hows[0]:
+                    for pid in house.pids("services").values():  # nor does it help to forget what waits
+                        os.kill(pid, signal.SIGKILL)
+            finally:
+                _comes_back(broker, slow, how)
+            until(lambda: set(_told(receiver)) == set(ids), f"all are told: {how}", PATIENCE_S)
+            house.wait_whole()
         ids.append(_in_the_background(client))
         until(lambda: ids[-1] in _told(receiver), "it goes on", PATIENCE_S)
-        assert len(receiver.received) == len(ids)
+        assert sorted(_told(receiver)) == sorted(ids)
+        assert len({headers["webhook-id"] for _, headers in receiver.received}) == len(ids)
+
+
+def _goes(broker: Server, slow: Slow, how: str) -> None:
+    match how:
+        case "killed":
+            broker.kill()
+        case "frozen":
+            os.killpg(broker.process.pid, signal.SIGSTOP)
+        case "slow":
+            slow.delay_s = SLOW_S
+        case _:
+            _memory_of(broker, 1)
+
+
+def _comes_back(broker: Server, slow: Slow, how: str) -> None:
+    match how:
+        case "killed":
+            broker.start()
+        case "frozen":
+            os.killpg(broker.process.pid, signal.SIGCONT)
+        case "slow":
+            slow.delay_s = 0.0
+        case _:
+            _memory_of(broker, 0)
+
+
+def _memory_of(broker: Server, bytes_max: int) -> None:
+    """A Valkey takes nothing more beyond so much; 0: as much as there is."""
+    with redis.Redis(port=broker.port) as valkey:
+        valkey.config_set("maxmemory", bytes_max)
 
 
 def _in_the_background(client: openai.OpenAI) -> str:
@@ -294,6 +355,7 @@ def test_a_full_disk_stops_uploads_and_nothing_else(tmp_path: Path) -> None:
                 assert list(stream)[-1].type in ("response.completed", "response.incomplete")
             _no_room(lambda: client.files.create(file=("b.txt", b"hello"), purpose="user_data"))
             _no_room(lambda: client.uploads.create(bytes=10, filename="b", mime_type="text/plain", purpose="user_data"))
+            _is_refused(lambda: client.conversations.create())
             assert client.files.content(kept).read() == b"hello" * 1000
             assert client.responses.retrieve(before.id).output_text == before.output_text
         finally:

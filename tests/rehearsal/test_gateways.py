@@ -160,17 +160,8 @@ class Platform(Running):
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    running = Platform(tmp_path)
-    try:
-        running.until_ready()
+    with Platform(tmp_path) as running:
         yield running
-    finally:
-        if running.up.poll() is None:
-            running.up.send_signal(signal.SIGTERM)
-            try:
-                running.up.wait(40)
-            finally:
-                running.up.kill()
 
 
 def served_by(port: int) -> float:

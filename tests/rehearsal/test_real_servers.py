@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_guests import Up
-from tests.rig import Rig, free_port, until
+from tests.rig import Rig, end, free_port, until
 
 VLLM, VLLM_MODEL = os.environ.get("REAL_VLLM", ""), os.environ.get("REAL_VLLM_MODEL", "")
 LLAMA_SERVER, GGUF = os.environ.get("REAL_LLAMA_SERVER", ""), os.environ.get("REAL_GGUF", "")
@@ -80,8 +80,7 @@ def test_an_answer_of_a_real_vllm_that_is_killed_goes_on_at_another_from_its_tok
         assert '"identical":false' in receipt
         until(lambda: len(up.ready()) == 2 and up.servers() != servers, "the killed one to come back", patience_s=400)
     finally:
-        up.process.terminate()
-        up.process.wait(60)
+        end(up.process, 60)
 
 
 @pytest.fixture

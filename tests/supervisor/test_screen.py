@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -82,7 +83,38 @@ def test_where_there_is_no_room_for_all_those_in_trouble_are_shown() -> None:
     lines = drawn(status(*many, broken, state="degraded"))
     assert len(lines) <= 24
     assert any("worker-99" in line and "failed" in line for line in lines)
-    assert any("more" in line for line in lines)
+    assert any("1–39 worker" in line and "39 of them" in line and "ready" in line for line in lines)
+    lines = drawn(status(*many, broken, state="degraded"), height=17)  # hardly any at all
+    assert any("40 more" in line for line in lines)
+
+
+@pytest.mark.parametrize("state", ["starting", "ready"])
+def test_two_servers_with_services_are_all_told_of_on_a_small_terminal(state: str) -> None:
+    roles = ("web", "mobile", "services", "worker")
+    shared = [process(name, name, 0, processor="any", state=state) for name in ("edge", "store")]
+    own = [
+        process(f"{role}-{server}", role, server, state=state, load={"open": 2.0 * server}, restarts=server)
+        for server in (1, 2)
+        for role in roles
+    ]
+    lines = drawn(status(*shared, *own))
+    assert len(lines) <= 24
+    assert "more" not in "\n".join(lines)
+    for role in roles:
+        assert next(line.split() for line in lines if "of them" in line and role in line)[-4:] == [
+            state,
+            "6",
+            "open",
+            "3",
+        ]
+
+
+def test_who_is_in_trouble_keeps_a_row() -> None:
+    well = [process(f"web-{server}", "web", server) for server in range(1, 9)]
+    ill = [process(f"worker-{server}", "worker", server, state="restarting", pid=0) for server in range(1, 6)]
+    lines = drawn(status(*well, *ill, state="degraded"))
+    assert all(any(one.name in line and "restarting" in line for line in lines) for one in ill)
+    assert any("8 of them" in line for line in lines)
 
 
 def test_a_warning_takes_the_place_of_the_hint() -> None:

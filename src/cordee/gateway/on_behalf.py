@@ -1,13 +1,14 @@
 """A service asks on behalf of somebody who asked it before, maybe long ago: who that is as of now decides what the gateway does.
 
 The seal says only that this installation asks and for whom. What the caller may and may use is looked up by its id, like a browser
-session's: a key that is gone asks no more, neither by itself nor by a service.
+session's: a key that is gone asks no more, neither by itself nor by a service. It may no more than it might when it asked.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from cordee.domain.caller import Caller
@@ -51,7 +52,11 @@ class OnBehalf:
         holder = self._holders.holder(found.key)
         if holder is None or holder[0].tenant != found.tenant:
             return refusal(401, GONE, HEADER, Why.REVOKED.value)
-        return holder[0]
+        caller = holder[0]
+        if caller.scopes <= found.scopes:
+            return caller
+        # Asked with a token that may do less than its user.
+        return replace(caller, scopes=caller.scopes & found.scopes)
 
 
 def _of_system(found: Vouched) -> Caller:

@@ -1,13 +1,13 @@
 """What runs, on one screen: a table of processes, where to send requests, and the first one ready to paste.
 
-Drawing is a pure function of the status and the size of the terminal, so it can be looked at in a test. It fits 80 × 24;
-where the processes are too many for the height, those in trouble are shown first.
+Drawing is a pure function of the status and the size of the terminal, so it can be looked at in a test. It fits 80 × 24; where the
+processes are too many for the height, those of one role that are ready share a row, and those in trouble keep their own.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.box import Box
 from rich.console import Group, RenderableType
@@ -65,42 +65,73 @@ def draw(status: Status, height: int, notice: str, home: str = "") -> Renderable
 
 
 def table(processes: Sequence[ProcessStatus], rows_max: int | None = None) -> Table:
-    """The processes, by server. Where they are more than `rows_max`, those in trouble first."""
+    """The processes, by server. Where they are more than `rows_max`, those that are alike share a row."""
     processes = sorted(processes, key=lambda one: (one.server, ROLE_ORDER.index(one.role), one.name))
+    rows = _rows(processes, rows_max or len(processes))
     hidden = 0
-    if rows_max is not None and len(processes) > rows_max:
-        troubled_first = sorted(processes, key=lambda one: one.state == "ready")
-        hidden = len(processes) - rows_max + 1
-        processes = troubled_first[: rows_max - 1]
+    if rows_max is not None and len(rows) > rows_max:
+        troubled_first = sorted(rows, key=lambda row: row[0].state == "ready")
+        rows = troubled_first[: rows_max - 1]
+        hidden = sum(map(len, troubled_first[rows_max - 1 :]))
     grid = Table(box=HEADING, padding=0, header_style="bold dim", border_style="dim", show_edge=False)
     for heading, width, right in COLUMNS:
         grid.add_column(heading, min_width=width, justify="right" if right else "left", no_wrap=True)
-    before: int | None = None
-    for one in processes:
-        grid.add_row(*_cells(one, new_server=one.server != before))
-        before = one.server
+    before = ""
+    for row in rows:
+        servers = _servers(row)
+        grid.add_row(servers if servers != before else "", *_cells(row))
+        before = servers
     if hidden:
         grid.add_row("", Text(f"… {hidden} more", style="dim"), "", "", "", "", "", "")
     return grid
 
 
-def _cells(one: ProcessStatus, *, new_server: bool) -> tuple[Text | str, ...]:
+def _rows(processes: Sequence[ProcessStatus], rows_max: int) -> list[list[ProcessStatus]]:
+    """Who shares a row: nobody if there is room; else those of one role that are ready; else those of one role in one state."""
+    rows = [[one] for one in processes]
+    if len(rows) > rows_max:
+        rows = _alike(processes, lambda one: (one.role, one.state, "" if one.state == "ready" else one.name))
+    if len(rows) > rows_max:
+        rows = _alike(processes, lambda one: (one.role, one.state))
+    return rows
+
+
+def _alike(
+    processes: Sequence[ProcessStatus], what: Callable[[ProcessStatus], tuple[str, ...]]
+) -> list[list[ProcessStatus]]:
+    found: dict[tuple[str, ...], list[ProcessStatus]] = {}
+    for one in processes:
+        found.setdefault(what(one), []).append(one)
+    return list(found.values())
+
+
+def _servers(row: Sequence[ProcessStatus]) -> str:
+    first, last = row[0].server, row[-1].server
+    return f"{first}–{last}" if first != last else str(first or "–")
+
+
+def _cells(row: Sequence[ProcessStatus]) -> tuple[Text | str, ...]:
+    one, count = row[0], len(row)
     state = Text(f"{MARKS.get(one.state, MARK_OTHER)} {one.state}", style=STYLES.get(one.state, ""))
-    restarts = Text(str(one.restarts), style="yellow" if one.restarts else "dim")
+    restarts = sum(each.restarts for each in row)
+    name = f"{count} of them" if count > 1 else one.name if one.name != one.role else ""
     return (
-        str(one.server or "–") if new_server else "",
         one.role,
-        Text(one.name if one.name != one.role else "", style="bold"),
-        Text(str(one.pid) if one.pid else "–", style="dim"),
-        Text(one.processor, style="cyan"),
+        Text(name, style="bold"),
+        Text("" if count > 1 else str(one.pid or "–"), style="dim"),
+        Text(one.processor if len({each.processor for each in row}) == 1 else "", style="cyan"),
         state,
-        _load(one),
-        restarts,
+        _load(_together(row)),
+        Text(str(restarts), style="yellow" if restarts else "dim"),
     )
 
 
-def _load(one: ProcessStatus) -> Text:
-    load = one.load
+def _together(row: Sequence[ProcessStatus]) -> dict[str, float]:
+    """The load of all of them."""
+    return {what: sum(one.load.get(what, 0.0) for one in row) for one in row for what in one.load}
+
+
+def _load(load: Mapping[str, float]) -> Text:
     if not load:
         return Text("–", style="dim")
     if "open" in load:

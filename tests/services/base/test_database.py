@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from cordee.config.sections.services import DatabaseSettings
 from cordee.services.base.database import AwayError, Database, DatabaseError, connect
@@ -27,6 +30,15 @@ async def test_a_writing_block_that_raises_leaves_nothing(database: Database):
 
 
 @on_both
+async def test_an_error_does_not_say_what_was_to_be_written(database: Database):
+    with pytest.raises(DBAPIError) as broken:
+        async with database.writing() as on:
+            await on.execute(text("INSERT INTO nowhere VALUES (:said)"), {"said": "hunter2"})
+    assert "INSERT INTO nowhere" in str(broken.value)
+    assert "hunter2" not in str(broken.value)
+
+
+@on_both
 async def test_two_writers_wait_for_each_other(database: Database):
     async with database.writing() as on:
         await on.execute(text("CREATE TABLE counts (n INTEGER)"))
@@ -39,6 +51,36 @@ async def test_two_writers_wait_for_each_other(database: Database):
     await asyncio.gather(*(add() for _ in range(16)))
     async with database.reading() as on:
         assert (await on.execute(text("SELECT n FROM counts"))).scalar_one() == 16
+
+
+async def test_who_is_cancelled_in_the_middle_of_a_statement_holds_up_nobody(tmp_path: Path):
+    database = connect(DatabaseSettings(wait_s=0.3), "test", tmp_path)
+    async with database.writing() as on:
+        await on.execute(text("CREATE TABLE counts (n INTEGER)"))
+    runs, goes_on = threading.Event(), threading.Event()
+
+    def begun() -> bool:
+        runs.set()
+        return goes_on.wait(5)
+
+    async def count() -> None:
+        async with database.writing() as on:
+            raw = await on.get_raw_connection()
+            driver: Any = raw.driver_connection
+            await driver.create_function("begun", 0, begun)
+            await on.execute(text("INSERT INTO counts VALUES (1)"))
+            await on.execute(text("SELECT begun() UNION ALL SELECT 2"))
+
+    task = asyncio.create_task(count())
+    assert await asyncio.to_thread(runs.wait, 5)
+    task.cancel()  # kept with its trace, as long as others are waited for together with it
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    async with database.writing() as on:
+        assert (await on.execute(text("SELECT count(*) FROM counts"))).scalar_one() == 0
+    await database.close()
 
 
 async def test_a_locked_sqlite_is_away_and_not_broken(tmp_path: Path):

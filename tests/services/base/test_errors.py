@@ -59,6 +59,13 @@ async def test_what_a_path_names_is_said_by_its_title_where_it_has_one(client: h
     assert (answer.status_code, answer.json()["error"]["message"]) == (404, "There is no API key x.")
 
 
+async def test_a_method_that_is_none_and_a_path_that_is_none_say_what_there_is(client: httpx.AsyncClient):
+    answer = await client.delete(f"/things/{UNKNOWN}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert "Allow" in answer.json()["error"]["message"]
+    assert "openapi.json" in (await client.get("/nothing")).json()["error"]["message"]
+
+
 async def test_an_endless_id_is_not_said_back(client: httpx.AsyncClient):
     assert len((await client.get(f"/things/{'x' * 5000}")).content) < 1024
 

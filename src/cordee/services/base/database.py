@@ -7,13 +7,15 @@ waiting), because what it had read may be old. Readers never wait for a writer (
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection, String, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -106,6 +108,7 @@ def _postgres(settings: DatabaseSettings) -> AsyncEngine:
         raise DatabaseError("the URL of the database must be postgresql://USER:PASSWORD@HOST/DATABASE.") from error
     return create_async_engine(
         url,
+        hide_parameters=True,  # what a statement was about is somebody's own, and its error may reach a log
         pool_size=settings.connections_max,
         max_overflow=0,
         pool_timeout=settings.wait_s,
@@ -125,6 +128,7 @@ def _postgres(settings: DatabaseSettings) -> AsyncEngine:
 def _sqlite(settings: DatabaseSettings, path: Path) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
+        hide_parameters=True,  # as above
         pool_size=settings.connections_max,
         max_overflow=0,
         pool_timeout=settings.wait_s,
@@ -132,6 +136,7 @@ def _sqlite(settings: DatabaseSettings, path: Path) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine.sync_engine, "invalidate", _rolling_back_first())
     return engine
 
 
@@ -147,6 +152,28 @@ def _prepare(connection: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _rolling_back_first() -> Callable[[Any, object, object], None]:
+    """What is done before a connection is closed because whoever used it was cancelled. SQLite closes one only when its last statement is
+    gone, and keeps its lock until then; a statement lives as long as the trace of the cancellation, in a task that others wait for."""
+    under_way: set[asyncio.Task[None]] = set()
+
+    def invalidated(connection: Any, _record: object, _error: object) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it was forgotten and is collected: nothing holds its statements
+            return
+        task = loop.create_task(_roll_back(connection.driver_connection))  # whose turn comes before that of closing
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    return invalidated
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    with contextlib.suppress(ValueError, sqlite3.Error):  # closed already, or broken: there is nothing to roll back
+        await connection.rollback()
 
 
 def _is_away(error: DBAPIError) -> bool:
