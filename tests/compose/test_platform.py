@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from cordee.adapters.processes import start_ticks
 from cordee.compose.platform import in_the_clear
 from cordee.supervisor.addresses import private_ports, resolve
+from tests.rig import end
 
 CORDEE = (sys.executable, "-P", "-m", "cordee.cli")
 PATIENCE_S = 40.0
@@ -50,6 +51,17 @@ class Running:
                  *(() if services else ("--no-services",)), *words],
                 stdout=output, stderr=output, env=clean,
             )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        try:
+            self.until_ready()
+        except BaseException:
+            self.__exit__()  # nobody else ends what was started
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self.up, PATIENCE_S)
 
     def until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -94,17 +106,8 @@ def zombie(pid: int) -> bool:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path / "data")
-    try:
-        running.until_ready()
+    with Running(tmp_path / "data") as running:
         yield running
-    finally:
-        if running.up.poll() is None:
-            running.up.send_signal(signal.SIGTERM)
-            try:
-                running.up.wait(PATIENCE_S)
-            finally:
-                running.up.kill()
 
 
 @pytest.mark.e2e

@@ -28,7 +28,7 @@ from tests.rig import NOT_SETTINGS, until
 CORDEE = (sys.executable, "-P", "-m", "cordee.cli")
 
 
-class _Unix(http.client.HTTPConnection):
+class Unix(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("services", timeout=10)
         self._path = str(path)
@@ -42,9 +42,9 @@ class _Unix(http.client.HTTPConnection):
 class Running:
     """`cordee services` in a process of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "s") -> None:
         self.data = directory / "data"
-        self.socket = directory / "s.sock"
+        self.socket = directory / f"{name}.sock"
         self._log = directory / "log"
         self.process = self._start()
 
@@ -60,7 +60,7 @@ class Running:
         self.process = self._start()
 
     def get(self, path: str) -> tuple[int, Any]:
-        with closing(_Unix(self.socket)) as connection:
+        with closing(Unix(self.socket)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())

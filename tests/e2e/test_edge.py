@@ -96,17 +96,8 @@ class Platform(Running):
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    running = Platform(tmp_path_factory.mktemp("edge"))
-    try:
-        running.until_ready()
+    with Platform(tmp_path_factory.mktemp("edge")) as running:
         yield running
-    finally:
-        if running.up.poll() is None:
-            running.up.send_signal(signal.SIGTERM)
-            try:
-                running.up.wait(40)
-            finally:
-                running.up.kill()
 
 
 def chat(tokens: int = TOKENS, *, stream: bool = True, seed: int = SEED) -> dict[str, object]:

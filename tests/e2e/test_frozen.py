@@ -23,17 +23,8 @@ def platform(tmp_path: Path) -> Iterator[Running]:
     data = tmp_path / "data"
     data.mkdir()
     (data / "cordee.toml").write_text(f"[supervisor]\nsilent_s = {SILENT_S}\n")
-    running = Running(data)
-    try:
-        running.until_ready()
+    with Running(data) as running:
         yield running
-    finally:
-        if running.up.poll() is None:
-            running.up.send_signal(signal.SIGTERM)
-            try:
-                running.up.wait(PATIENCE_S)
-            finally:
-                running.up.kill()
 
 
 def test_a_gateway_and_a_worker_that_stay_frozen_are_ended_and_started_again(platform: Running) -> None:

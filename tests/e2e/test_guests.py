@@ -17,7 +17,7 @@ import pytest
 
 from cordee.adapters.guests.sessions import members
 from tests.rehearsal import guest
-from tests.rig import HEADERS, KEY, NOT_SETTINGS, free_port, until
+from tests.rig import HEADERS, KEY, NOT_SETTINGS, end, free_port, until
 
 pytestmark = pytest.mark.e2e
 BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}], "max_tokens": guest.COUNT, "stream": True}
@@ -112,8 +112,7 @@ def running(up: Up) -> Iterator[Up]:
         sessions = list(up.servers().values())
         yield up
     finally:
-        up.process.terminate()
-        up.process.wait(30)
+        end(up.process)
     assert not any(members(session) for session in sessions), "a guest outlived the platform"
 
 
@@ -195,8 +194,7 @@ def test_a_guest_that_cannot_start_says_why_and_the_other_models_are_served(tmp_
         assert "its server has ended with status 1" in running.log("worker-1.big")
         until(lambda: '"oracle"' in running.ask("/v1/models"), "the other model to be served")
     finally:
-        running.process.terminate()
-        running.process.wait(30)
+        end(running.process)
 
 
 def test_a_configuration_that_cannot_be_is_refused_at_start_with_its_cure(tmp_path: Path) -> None:

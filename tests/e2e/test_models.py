@@ -16,13 +16,13 @@ from openai.types.chat import ChatCompletionChunk
 
 from cordee.adapters.models import DEFAULT, resolve
 from cordee.config.load import cache_dir
-from tests.compose.test_platform import PATIENCE_S, Running, cordee
+from tests.compose.test_platform import Running, cordee
 from tests.rig import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.model]
 
 FIRST, DEMAND, COPY = DEFAULT, "small-talk", "copied"
-IDLE_S = 2.0
+IDLE_S = 4.0
 QUESTION: Any = [{"role": "user", "content": "Tell me a story about a mountain guide."}]
 CONFIG = """
 servers = 1
@@ -80,17 +80,8 @@ class Platform(Running):
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    running = Platform(tmp_path_factory.mktemp("models"))
-    try:
-        running.until_ready()
+    with Platform(tmp_path_factory.mktemp("models")) as running:
         yield running
-    finally:
-        if running.up.poll() is None:
-            running.up.send_signal(signal.SIGTERM)
-            try:
-                running.up.wait(PATIENCE_S)
-            finally:
-                running.up.kill()
 
 
 def test_a_model_on_demand_comes_with_its_first_call_goes_when_nobody_asks_and_comes_again(platform: Platform) -> None:
@@ -99,10 +90,11 @@ def test_a_model_on_demand_comes_with_its_first_call_goes_when_nobody_asks_and_c
     assert platform.worker(DEMAND)["pid"] == 0
 
     said = platform.answer(DEMAND, 8)
-    assert said == platform.answer(FIRST, 8) != ""
-    first_life = platform.worker(DEMAND)["pid"]
+    status = platform.status()  # once, and at once: it goes when nobody asks
+    first_life = next(one["pid"] for one in status["processes"] if one["model"] == DEMAND)
     assert first_life
-    assert platform.model(DEMAND)["state"] == "loaded"
+    assert next(one["state"] for one in status["models"] if one["name"] == DEMAND) == "loaded"
+    assert said == platform.answer(FIRST, 8) != ""
 
     until(lambda: platform.model(DEMAND)["state"] == "not loaded", "the idle model to be sent away")
     assert not Path(f"/proc/{first_life}").exists(), "its memory is back"

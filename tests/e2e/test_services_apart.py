@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.services import House, Person, running
+from tests.e2e.services import PASSWORD, House, Person, running
 
 pytestmark = pytest.mark.e2e
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH")
 SERVICES = ("accounts", "chats", "files", "batches", "webhooks")
-MESSAGE = {"type": "message", "role": "user", "content": "hello"}
+MESSAGE_SAID = {"role": "user", "content": "hello"}
+MESSAGE = {"type": "message", **MESSAGE_SAID}
 SCHEMA_KINDS = {"{tenant_id}": "tenant", "{user_id}": "user", "{application_id}": "application", "{key_id}": "key",
                 "{conversation}": "conversation", "{item}": "item", "{response_id}": "response", "{file_id}": "file",
                 "{upload_id}": "upload", "{batch_id}": "batch", "{job_id}": "job", "{id}": "endpoint",
@@ -171,3 +173,68 @@ def test_anothers_id_within_a_request_is_one_that_never_was(
 def _plain(answered: tuple[int, str], name: str) -> tuple[int, str]:
     """Without what every answer has of its own."""
     return answered[0], answered[1].replace(name, "ID")
+
+
+STRANGE = (
+    "%00",
+    "%ff",
+    "%0d%0aX:%20y",
+    "..%2f..%2fetc%2fpasswd",
+    "%ed%a0%80",
+    "'--",
+    "9" * 40,
+    "x" * 4000,
+    "%e2%80%ae",
+)
+
+
+def test_no_id_or_number_however_strange_breaks_anything(house: House, people: tuple[Person, Person]) -> None:
+    """On every path of every service, in place of an id and of every parameter of the query."""
+    key, wrong, asked = people[0].key, [], 0
+    for service in SERVICES:
+        for path, operations in house.ok("GET", f"/v1/{service}/openapi.json", key)["paths"].items():
+            names = [one["name"] for one in operations.get("get", {}).get("parameters", ()) if one["in"] == "query"]
+            for strange in STRANGE:
+                filled = re.sub(r"{[^}]*}", strange, path)
+                queries = [f"{filled}?{name}={strange}" for name in names]
+                for target in (*([filled] if filled != path else ()), *queries):
+                    response = house.begin("GET", target, key)
+                    said, asked = response.read(), asked + 1
+                    is_right = response.status < 500 and (response.status < 400 or len(said) < 1024)
+                    is_plain = "x" not in response.headers and "access-control-allow-origin" not in response.headers
+                    if not (is_right and is_plain):
+                        wrong.append((target[:100], response.status, said[:200]))
+    assert asked > 200
+    assert wrong == []
+
+
+def test_no_key_token_or_password_lies_or_is_said_anywhere(
+    house: House, people: tuple[Person, Person], theirs: dict[str, str]
+) -> None:
+    """After all of the above: not in a log, a database, a spool or a metric, and what is said in a chat in no log."""
+    spoken = "the heron stands in the shallows"
+    client = house.client(people[0].key)
+    client.responses.create(model="oracle", input=spoken, max_output_tokens=16)
+    broken = house.begin(
+        "POST", "/v1/responses", people[0].key, {"model": "oracle", "input": spoken, "nonsense": spoken}
+    )
+    assert (broken.status, spoken in broken.read().decode()) == (400, False)
+    secrets = [PASSWORD, *(secret for person in people for secret in (person.key, person.token))]
+    files = [path for path in (*house.data.rglob("*"), house.output) if path.is_file()]
+    assert any("services-1.log" in path.name for path in files)
+    assert any(path.suffix == ".db" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert [secret for secret in secrets if secret.encode() in content] == [], path
+        if path.suffix == ".log" or path == house.output:
+            assert spoken.encode() not in content, path
+    unknown = [f"model-{number}-nobody-has" for number in range(20)]
+    for name in unknown:  # names that anybody may choose are no labels, or each would take memory for ever
+        assert (
+            house.ask("POST", "/v1/chat/completions", people[0].key, {"model": name, "messages": [MESSAGE_SAID]})[0]
+            == 404
+        )
+        assert house.ask("GET", f"/v1/{name}", people[0].key)[0] == 404
+    metrics = house.begin("GET", "/metrics", people[0].key).read().decode()
+    assert "cordee_passages" in metrics
+    assert [one for one in (*secrets, *unknown, spoken) if one in metrics] == []

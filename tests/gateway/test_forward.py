@@ -141,6 +141,15 @@ def test_an_answer_too_long_to_hold_is_an_error_and_never_half_an_answer(running
     assert asked(running, whole(200, b"x" * 10))[2] == b"x" * 10
 
 
+def test_another_server_is_not_sent_to_an_address_that_a_request_names(running):
+    gateway, upstream = running
+    upstream.calls.clear()
+    part = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    status, _, body = gateway.ask({"model": "f", "messages": [{"role": "user", "content": [part]}]})
+    assert (status, json.loads(body)["error"]["param"]) == (400, "messages[0].content[0]")
+    assert upstream.calls == []
+
+
 def test_a_key_that_decides_the_route_may_not_stand_twice(running):
     gateway, upstream = running
     upstream.calls.clear()

@@ -28,6 +28,12 @@ def test_a_service_asks_as_who_the_holder_is_now_not_as_who_the_seal_says():
     assert asked(vouch(ASKED, TO_GATEWAYS, SECRET, NOW)) == HOLDER
 
 
+def test_a_service_may_no_more_for_a_token_than_the_token_might():
+    found = asked(vouch(Vouched("tenant_1", "key_1", "user_1", frozenset({"chats.write"})), TO_GATEWAYS, SECRET, NOW))
+    assert isinstance(found, Caller)
+    assert (found.key_id, found.scopes) == ("key_1", frozenset())
+
+
 def test_the_installation_itself_holds_what_it_says():
     found = asked(vouch(Vouched("t", "batches", "", frozenset({"system"})), TO_GATEWAYS, SECRET, NOW))
     assert isinstance(found, Caller)

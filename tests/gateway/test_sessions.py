@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cordee.adapters.sessions import FileSessions
+from cordee.domain.caller import INFERENCE
 from cordee.gateway.sessions import BrowserSessions
 from cordee.policy.session import SessionRules
 from tests.gateway import doubles
@@ -151,6 +153,17 @@ def test_a_changed_key_of_the_same_id_ends_them_too(browser: Browser, monkeypatc
     monkeypatch.setitem(doubles.CALLERS, "sk-new", caller)
     browser.next_second()
     assert browser.ask()[0] == 401
+
+
+def test_an_access_token_begins_no_session_that_could_do_more_and_last_longer(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = doubles.CALLERS[KEY]
+    monkeypatch.setitem(doubles.CALLERS, "token", replace(user, scopes=frozenset({INFERENCE}), grant="family"))
+    status, headers, content = browser.ask("POST", "/v1/sessions", Authorization="Bearer token")
+    assert status == 400
+    assert "set-cookie" not in headers
+    assert "access token" in json.loads(content)["error"]["message"]
 
 
 def test_a_session_does_not_beget_sessions_and_a_key_beside_it_is_what_counts(browser: Browser) -> None:

@@ -54,7 +54,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--passphrase-file", type=Path, metavar="FILE", help="its first line is what the backup is encrypted with")
+    parser.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE", help="its first line is what the backup is encrypted with"
+    )
     parser.add_argument("--data", metavar="DIR", help="data directory (default: ~/.local/share/cordee)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
 

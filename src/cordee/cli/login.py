@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cordee.cli.asking import AskError, ask
 from cordee.cli.chat import running_at
-from cordee.cli.complaint import complain
+from cordee.cli.complaint import complain, shown
 from cordee.cli.signed_in import CLIENT, SignedOutError, SignIn, current, forget, of_answer, place, store, stored
 from cordee.config.load import ConfigError, data_dir, load
 
@@ -78,8 +78,9 @@ def _whoami(_args: argparse.Namespace) -> int:
         me = ask(held.base, "GET", "/v1/auth/me", held.trusted, token=held.access).expect("nobody can be told")
     except (SignedOutError, AskError, OSError) as error:
         return complain(str(error), FAILED)
-    print(f"{me.get('id')} in {me.get('tenant')} at {held.base}, role {me.get('role')}")
-    print("may: " + " ".join(me.get("scopes", ())))
+    scopes = me.get("scopes")
+    print(shown(f"{me.get('id')} in {me.get('tenant')} at {held.base}, role {me.get('role')}"))
+    print(shown("may: " + " ".join(map(str, scopes if isinstance(scopes, list) else ()))))
     return 0
 
 
@@ -94,7 +95,7 @@ def device_login(
         uri, interval = str(asked["verification_uri_complete"]), float(asked.get("interval", SLOWER_S))
     except (KeyError, TypeError, ValueError) as error:
         raise AskError(f"{base} does not sign in devices; is this a Cordée with accounts?") from error
-    tell(f"Open {_shown(uri)}\nand allow the code {_shown(user_code)}")
+    tell(f"Open {shown(uri)}\nand allow the code {shown(user_code)}")
     while clock() < ends:
         wait(min(interval, POLL_S_MAX))
         asking = {**form, "grant_type": DEVICE_GRANT, "device_code": code}
@@ -115,8 +116,3 @@ def _where(args: argparse.Namespace) -> tuple[str, str]:
     found, trusted = ("", "") if args.url else running_at(data)
     base = args.url or found or f"http://{load(args.config, data).web.address}"
     return base.rstrip("/").removesuffix("/v1"), trusted
-
-
-def _shown(text: str) -> str:
-    """What a server says must not steer the terminal."""
-    return "".join(letter for letter in text if letter.isprintable())

@@ -18,6 +18,7 @@ from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
 from cordee.gateway import near, prepare
+from cordee.gateway.addresses import refuse_addresses
 from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
 from cordee.gateway.grammars import GrammarDoor
@@ -107,6 +108,7 @@ class Calls:
                 request, exchange, caller, body, lambda again: self.chat(again, exchange, caller, shape_of)
             )
         if model is None:
+            refuse_addresses(body.messages)
             if self.openings is None or not self.opens(
                 body.model, request, exchange, lambda: self.chat(request, exchange, caller, shape_of)
             ):  # fmt: skip

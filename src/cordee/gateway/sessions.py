@@ -124,6 +124,12 @@ class BrowserSessions:
         now, holder = self._wall(), self._directory.holder(caller.key_id)
         if holder is None:
             raise Invalid("incorrect API key provided", code=Why.BAD_KEY.value, status=401)  # it went this very moment
+        if (
+            holder[0].grant != caller.grant
+        ):  # a token: it may less than its user, and ends with a signing in that no cookie outlives
+            raise Invalid(
+                "a session begins with an API key, not with an access token: make a key for it", "Authorization"
+            )
         session = Session(secrets.token_urlsafe(ID_BYTES), caller.key_id, holder[1], now, now)
         self._answer(201, session, caller, request, exchange)
 

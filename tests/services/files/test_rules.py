@@ -63,6 +63,7 @@ def test_a_range_is_a_slice(content: bytes, first: int, last: int):
         (Purpose.VISION, "image/png", PNG, "image/png"),
         (Purpose.USER_DATA, "application/pdf", b"%PDF-1.7\n%\xe2", "application/pdf"),
         (Purpose.USER_DATA, "application/zip", b"PK\x03\x04\x14\0", "application/zip"),
+        (Purpose.USER_DATA, "application/gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "application/gzip"),
         (Purpose.USER_DATA, "text/plain", b"\x7fELF\x02\x01\x01\0", kinds.BYTES),
     ],
 )
@@ -76,6 +77,7 @@ def test_a_content_is_given_back_as_what_can_do_no_harm(purpose: Purpose, claime
         (Purpose.FINE_TUNE, "text/plain", PNG), (Purpose.VISION, "image/png", b"%PDF-1.7"),
         (Purpose.USER_DATA, "application/pdf", b"<!DOCTYPE html><script>"), (Purpose.USER_DATA, "image/jpeg", PNG),
         (Purpose.BATCH, "text/plain", b"\xff\xfea\0"), (Purpose.ASSISTANTS, "application/zip", b"MZ\x90\0"),
+        (Purpose.USER_DATA, "application/gzip", b"PK\x03\x04\x14\0"),
     ],
 )  # fmt: skip
 def test_a_content_that_is_not_what_it_is_said_to_be_is_refused(purpose: Purpose, claimed: str, head: bytes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cordee.services.base.errors import SAID, answer
+from cordee.services.base.errors import answer
 
 TOO_LARGE = 413
 
@@ -16,6 +16,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, bytes_max: int) -> None:
         self._app = app
         self._bytes_max = bytes_max
+        self._said = f"The body is larger than the {bytes_max} bytes that this path takes; send less."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -23,7 +24,7 @@ class BodyLimit:
             return
         said = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not said.isdigit() or len(said.lstrip(b"0")) > len(str(self._bytes_max)) or int(said) > self._bytes_max:
-            await answer(TOO_LARGE, SAID[TOO_LARGE])(scope, receive, send)
+            await answer(TOO_LARGE, self._said)(scope, receive, send)
             return
         received = 0
 
@@ -32,7 +33,9 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._bytes_max:
-                raise HTTPException(TOO_LARGE)  # inside the endpoint that reads, so it is answered like any other
+                raise HTTPException(
+                    TOO_LARGE, self._said
+                )  # inside the endpoint that reads, so it is answered like any other
             return message
 
         await self._app(scope, counted, send)

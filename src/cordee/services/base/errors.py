@@ -102,7 +102,9 @@ def install(app: FastAPI) -> None:
             return await problem(request, not_found(_kind(request, nameless["loc"][1]), _quoted(nameless["input"])))
         return answer(400, *_first(errors))
 
-    async def refused(_request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, Invalid):  # FastAPI's way to say that a body could not be read (strict.py)
+            return await invalid(request, error.__cause__)
         response = answer(error.status_code, SAID.get(error.status_code, str(error.detail)))
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
@@ -127,10 +129,9 @@ def install(app: FastAPI) -> None:
 
 
 SAID = {
-    400: "The body cannot be read: it must be JSON in UTF-8.",
+    400: "The body cannot be read as what its Content-Type says; send JSON in UTF-8, or the form that the path takes.",
     404: "There is nothing at this path; /v1/SERVICE/openapi.json lists what a service has, such as /v1/files/openapi.json.",
-    405: "This path does not answer to this method.",
-    413: "The body is larger than this service takes.",
+    405: "This path does not answer to this method; the header Allow of this answer lists those that it does answer to.",
 }
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cordee.services.base.database import ID_CHARACTERS
+from cordee.services.base.principal import Principal
 
 JSON_LINES = "application/jsonl"
 # Names of tenants and users come from accounts or from the key file, which has its own way; PostgreSQL keeps no text with a NUL in it.
@@ -21,6 +22,9 @@ Name = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS, pattern=PATT
 HANDED_OUT: dict[int | str, dict[str, Any]] = {
     200: {"description": "JSON Lines.", "content": {JSON_LINES: {"schema": {"type": "string"}}}}
 }  # of an endpoint's description
+
+
+OTHERS = "users.write"  # for what belongs to somebody else of the tenant, beside what one needs for one's own
 
 
 class ErasureGiven(BaseModel):
@@ -36,6 +40,16 @@ class Erased(BaseModel):
     """A piece was erased."""
 
     done: bool = Field(description="Whether nothing is left; ask again until it is so.")
+
+
+def whose(asking: Principal, user: str | None, scope: str) -> str:
+    """The user or application whose belongings are handed out: oneself, unless another is asked for and may be. `scope`: what reading one's
+    own needs. Raises Problem."""
+    asking.need(scope)
+    if user is None or user == asking.subject:
+        return asking.subject
+    asking.need(OTHERS)
+    return user
 
 
 def handed_out(lines: AsyncGenerator[bytes], service: str) -> StreamingResponse:

@@ -6,12 +6,10 @@ from collections.abc import AsyncGenerator
 
 from cordee.services.base.principal import SYSTEM, Principal
 from cordee.services.batches.erasing import KINDS
-from cordee.services.batches.keeping import READ
 from cordee.services.batches.records import Batch
 from cordee.services.batches.service import Service
 from cordee.services.batches.store import batches, lines
 
-OTHERS = "users.write"  # for all that belongs to somebody else
 AT_ONCE = 20  # batches of one piece
 
 
@@ -29,15 +27,6 @@ async def erase(service: Service, who: Principal, tenant: str, user: str | None)
             emptied.append(batch.id)
         await batches.erase(on, tenant, emptied)
     return len(emptied) == len(found) < AT_ONCE
-
-
-def may_export(who: Principal, user: str | None) -> str:
-    """Whose: one's own, unless another's is asked for and may be. Raises Problem."""
-    who.need(READ)
-    if user is None or user == who.subject:
-        return who.subject
-    who.need(OTHERS)
-    return user
 
 
 async def export(service: Service, tenant: str, subject: str) -> AsyncGenerator[Batch, None]:

@@ -15,7 +15,6 @@ from cordee.services.files import content, ingest
 from cordee.services.files.keeping import removed
 from cordee.services.files.records import File, Owner, UploadStatus
 from cordee.services.files.rules.ranges import Span
-from cordee.services.files.rules.terms import OTHERS, READ
 from cordee.services.files.service import Service
 from cordee.services.files.store import blobs, files, uploads, usage
 from cordee.services.files.uploading import end_early
@@ -41,15 +40,6 @@ async def erase(service: Service, who: Principal, tenant: str, subject: str | No
             await usage.forget(on, tenant)
     await ingest.remove(service, spare)
     return is_done
-
-
-def may_export(who: Principal, subject: str | None) -> Owner:
-    """Whose data is meant: one's own, unless another's is asked for and may be. Raises Problem."""
-    who.need(READ)
-    if subject is None or subject == who.subject:
-        return Owner(who.tenant, who.subject)
-    who.need(OTHERS)
-    return Owner(who.tenant, subject)
 
 
 async def tell_export(service: Service, owner: Owner, by: str, has_content: bool) -> None:

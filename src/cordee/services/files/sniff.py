@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import puremagic
 
+_REGISTERED = {"application/x-gzip": "application/gzip"}  # where the tables have a name of before RFC 6713
+
 
 def found(head: bytes) -> tuple[str, ...]:
     """The media types that a content that begins with `head` may have, the likeliest first."""
@@ -13,4 +15,4 @@ def found(head: bytes) -> tuple[str, ...]:
         matches = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
         return ()
-    return tuple(dict.fromkeys(match.mime_type for match in matches if match.mime_type))
+    return tuple(dict.fromkeys(_REGISTERED.get(one.mime_type, one.mime_type) for one in matches if one.mime_type))

@@ -60,7 +60,9 @@ class Installation:
                         return False
                 except httpx2.TransportError:
                     return False
-        return True
+        # A gateway that looked before they were there looks again after a while.
+        asked = [self.rig.get("/v1/chats/openapi.json", gateway) for gateway in range(len(self.rig.ports))]
+        return all('"openapi"' in said for said in asked)
 
     def end(self) -> None:
         for process in self.services:

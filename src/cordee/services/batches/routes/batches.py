@@ -6,19 +6,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from cordee.services.base.errors import documented
-from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out
+from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out, whose
 from cordee.services.base.paging import Asked, Listing
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.batches import keeping, leaving
-from cordee.services.batches.keeping import Wanted
+from cordee.services.batches.keeping import READ, Wanted
 from cordee.services.batches.routes import shapes
 from cordee.services.batches.routes.at import At, PathId, Works, listing
 
-router = APIRouter(
+router = Router(
     prefix="/v1/batches", tags=["batches"], responses=documented(400, 401, 403, 404, 409, 413, 429, 503)
 )  # fmt: skip
 
@@ -52,7 +53,7 @@ async def export(
     user: Annotated[Name | None, Query(description="One's own without it.")] = None,
 ) -> StreamingResponse:
     """All batches of the caller; of another user with the scope `users.write`."""
-    return handed_out(_lines(works, who.tenant, leaving.may_export(who, user)), "batches")
+    return handed_out(_lines(works, who.tenant, whose(who, user, READ)), "batches")
 
 
 @router.get("/{batch_id}")

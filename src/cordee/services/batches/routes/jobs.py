@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
 from cordee.services.base.errors import documented
 from cordee.services.base.paging import Asked, Listing
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.batches import working
 from cordee.services.batches.routes import shapes
 from cordee.services.batches.routes.at import At, PathId, listing
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=documented(400, 401, 403, 404, 409, 413, 429, 503))
+router = Router(prefix="/v1/jobs", tags=["jobs"], responses=documented(400, 401, 403, 404, 409, 413, 429, 503))
 
 
 @router.post("")

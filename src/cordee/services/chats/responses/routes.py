@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from cordee.services.base.errors import Problem, documented, not_found
 from cordee.services.base.identifiers import CHARACTERS_MAX
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.chats.responses import runs
 from cordee.services.chats.responses.projection import Stored, find
 from cordee.services.chats.responses.queueing import cancel, queue
@@ -37,7 +38,7 @@ def _here(request: Request) -> Responses:
 Here = Annotated[Responses, Depends(_here)]
 ResponseId = Annotated[str, Path(min_length=1, max_length=CHARACTERS_MAX, pattern=r"^[0-9A-Za-z_-]+$")]
 Includes = Annotated[list[str] | None, Query(alias="include[]", max_length=16)]
-router = APIRouter(prefix="/v1/responses", tags=["responses"], responses=documented(400, 401, 403, 404, 413, 429, 503))
+router = Router(prefix="/v1/responses", tags=["responses"], responses=documented(400, 401, 403, 404, 413, 429, 503))
 _BODY = {
     "requestBody": {
         "required": True,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from cordee.services.base.errors import Problem, documented
 from cordee.services.base.identifiers import PATTERN
 from cordee.services.base.paging import LIMIT_MAX, LIMIT_USUAL, Asked, Listing, Page, taken
+from cordee.services.base.strict import Router
 from cordee.services.chats import conversations, store
 from cordee.services.chats.entitle import give_title
 from cordee.services.chats.routes.shapes import ChatChanged, ChatShape, HitShape, chat_shape, hit_shape
@@ -17,7 +18,7 @@ from cordee.services.chats.words import UNITS_MAX, units
 
 QUESTION_CHARACTERS_MAX = 1000
 USUAL = documented(400, 401, 403, 404, 413, 503)
-router = APIRouter(prefix="/v1/chats", tags=["chats"])
+router = Router(prefix="/v1/chats", tags=["chats"])
 
 
 @router.get("", responses=USUAL)

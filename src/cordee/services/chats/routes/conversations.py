@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from cordee.services.base.errors import documented
 from cordee.services.base.paging import Asked, Listing, Page
+from cordee.services.base.strict import Router
 from cordee.services.chats import conversations
 from cordee.services.chats.routes.shapes import (
     ITEMS_PER_REQUEST_MAX,
@@ -23,7 +22,7 @@ from cordee.services.chats.routes.shapes import (
 from cordee.services.chats.routes.who import At, Included, PathId, Reader, Writer
 
 USUAL = documented(400, 401, 403, 404, 413, 503)
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+router = Router(prefix="/v1/conversations", tags=["conversations"])
 
 
 @router.post("", responses=USUAL)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from cordee.services.base.errors import documented
-from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out
+from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out, whose
 from cordee.services.base.principal import SYSTEM, Asking
+from cordee.services.base.strict import Router
 from cordee.services.chats import leaving
 from cordee.services.chats.log import Owner
 from cordee.services.chats.routes.who import At
 from cordee.services.chats.service import READ
 
-USERS_WRITE = "users.write"
 USUAL = documented(400, 401, 403, 413, 503)
-router = APIRouter(prefix="/v1/chats", tags=["leaving"])
+router = Router(prefix="/v1/chats", tags=["leaving"])
 
 
 @router.get("/exports", response_class=StreamingResponse, responses=USUAL | HANDED_OUT)
@@ -27,9 +27,7 @@ async def export(
     user: Annotated[Name | None, Query(description="Yourself when not given.")] = None,
 ) -> StreamingResponse:
     """Everything that is kept of one user or application: every event of every conversation and response, as JSON lines."""
-    whose = asking.subject if user is None else user
-    asking.need(READ if whose == asking.subject else USERS_WRITE)
-    owner = Owner(asking.tenant, whose)
+    owner = Owner(asking.tenant, whose(asking, user, READ))
     await leaving.tell_export(service, owner, asking.key)
     return handed_out(leaving.export(service, owner), "chats")
 

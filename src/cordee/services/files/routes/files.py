@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from cordee.services.base.errors import Problem, answer, documented
 from cordee.services.base.paging import Listing, taken
 from cordee.services.base.principal import Asking, Principal
+from cordee.services.base.strict import Router
 from cordee.services.files import content, keeping
 from cordee.services.files.arriving import PARAM, Arriving
 from cordee.services.files.form import Field, Form
@@ -33,7 +34,7 @@ from cordee.services.files.rules.names import disposition
 from cordee.services.files.rules.ranges import Span
 from cordee.services.files.service import Service
 
-router = APIRouter(prefix="/v1/files", tags=["files"], responses=documented(400, 401, 403, 404, 409, 413, 503, 507))
+router = Router(prefix="/v1/files", tags=["files"], responses=documented(400, 401, 403, 404, 409, 413, 503, 507))
 
 
 @router.post("", openapi_extra=FILE_FORM)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from cordee.services.base.errors import documented
-from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out
+from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out, whose
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.files import leaving
+from cordee.services.files.records import Owner
 from cordee.services.files.routes.given import At
+from cordee.services.files.rules.terms import READ
 
-router = APIRouter(prefix="/v1/files", tags=["leaving"], responses=documented(400, 401, 403, 413, 503))
+router = Router(prefix="/v1/files", tags=["leaving"], responses=documented(400, 401, 403, 413, 503))
 
 
 @router.post("/erasures")
@@ -30,6 +33,6 @@ async def export(
     content: Annotated[bool, Query(description="With the contents, in base64.")] = False,
 ) -> StreamingResponse:
     """All files and uploads of the caller; of another user with the scope `users.write`."""
-    owner = leaving.may_export(who, user)
+    owner = Owner(who.tenant, whose(who, user, READ))
     await leaving.tell_export(service, owner, who.subject or who.key, content)
     return handed_out(leaving.export(service, owner, content), "files")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from cordee.services.base.errors import Problem, documented
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.files import uploading
 from cordee.services.files.arriving import Told
 from cordee.services.files.routes.given import PART_FORM, At, PathId, form_of
@@ -24,7 +25,7 @@ from cordee.services.files.rules import terms
 from cordee.services.files.rules.kinds import said
 from cordee.services.files.uploading import DATA
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"], responses=documented(400, 401, 403, 404, 409, 413, 503, 507))
+router = Router(prefix="/v1/uploads", tags=["uploads"], responses=documented(400, 401, 403, 404, 409, 413, 503, 507))
 
 
 @router.post("")

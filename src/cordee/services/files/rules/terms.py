@@ -8,7 +8,6 @@ from cordee.services.base.principal import SYSTEM, Principal
 from cordee.services.files.records import Owner, Purpose
 
 READ, WRITE = "files.read", "files.write"
-OTHERS = "users.write"  # for all that belongs to somebody else
 KEPT_S_MIN, KEPT_S_MAX = 3600, 2_592_000  # an hour to thirty days, as OpenAI has it
 ANCHOR = "created_at"
 _GIVEN = tuple(sorted(one.value for one in Purpose if one is not Purpose.BATCH_OUTPUT))

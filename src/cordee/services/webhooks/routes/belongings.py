@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from cordee.services.base.errors import documented
-from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out
+from cordee.services.base.leaving import HANDED_OUT, Erased, ErasureGiven, Name, handed_out, whose
 from cordee.services.base.paging import LIMIT_MAX, Page
 from cordee.services.base.principal import SYSTEM, Asking
+from cordee.services.base.strict import Router
 from cordee.services.webhooks.records import Owner
 from cordee.services.webhooks.routes.endpoints import READ, Serving
 from cordee.services.webhooks.routes.shapes import shown, shown_delivery
@@ -19,8 +20,7 @@ from cordee.services.webhooks.service import Service
 from cordee.services.webhooks.store import deliveries, endpoints
 
 PIECE = 20  # endpoints erased by one call, with all their deliveries
-OTHERS = "users.write"
-router = APIRouter(prefix="/v1/webhooks", responses=documented(400, 401, 403, 413, 503), tags=["webhooks"])
+router = Router(prefix="/v1/webhooks", responses=documented(400, 401, 403, 413, 503), tags=["webhooks"])
 
 
 @router.post("/erasures")
@@ -36,16 +36,14 @@ async def export(
     asking: Asking, service: Serving, user: Annotated[Name | None, Query(description="Oneself, if left out.")] = None
 ) -> StreamingResponse:
     """One line of JSON for each endpoint and each delivery."""
-    asking.need(READ if user is None or user == asking.subject else OTHERS)
-    whose = Owner(asking.tenant, asking.subject if user is None else user)
-    return handed_out(_lines(service, whose), "webhooks")
+    return handed_out(_lines(service, Owner(asking.tenant, whose(asking, user, READ))), "webhooks")
 
 
-async def _lines(service: Service, whose: Owner) -> AsyncGenerator[bytes]:
+async def _lines(service: Service, owner: Owner) -> AsyncGenerator[bytes]:
     after: str | None = None
     while True:
         async with service.database.reading() as on:
-            found = await endpoints.page(on, whose, Page(LIMIT_MAX, after, is_descending=False))
+            found = await endpoints.page(on, owner, Page(LIMIT_MAX, after, is_descending=False))
         for one in found[:LIMIT_MAX]:
             yield shown(one).model_dump_json().encode() + b"\n"
             after, last = one.id, ""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from cordee.services.base.errors import conflict, documented, not_found
 from cordee.services.base.paging import Asked, Listing, taken
 from cordee.services.base.principal import Asking
+from cordee.services.base.strict import Router
 from cordee.services.webhooks.routes.endpoints import READ, WRITE, Serving, own, owner_of
 from cordee.services.webhooks.routes.shapes import DeliveryId, EndpointId, ShownDelivery, shown_delivery
 from cordee.services.webhooks.store import deliveries
 
 KIND = "delivery"
-router = APIRouter(
+router = Router(
     prefix="/v1/webhook_endpoints/{id}/deliveries", responses=documented(400, 401, 403, 404, 409, 503), tags=["webhooks"]
 )  # fmt: skip
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from cordee.services.base.errors import Problem, documented, not_found
 from cordee.services.base.identifiers import new
 from cordee.services.base.paging import Asked, Listing, taken
 from cordee.services.base.principal import Asking, Principal
+from cordee.services.base.strict import Router
 from cordee.services.webhooks import secrets_made
 from cordee.services.webhooks.delivering import attempt
 from cordee.services.webhooks.records import Endpoint, Owner
@@ -36,7 +37,7 @@ READ, WRITE = "webhooks.read", "webhooks.write"
 PREFIX = "wh"
 OLD_SECRET_S = 86_400.0  # the 24 hours in the parameter's name
 KIND = "webhook endpoint"
-router = APIRouter(prefix="/v1", responses=documented(400, 401, 403, 404, 409, 413, 503), tags=["webhooks"])
+router = Router(prefix="/v1", responses=documented(400, 401, 403, 404, 409, 413, 503), tags=["webhooks"])
 
 
 def _service(request: Request) -> Service:
