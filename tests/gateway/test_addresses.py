@@ -38,3 +38,30 @@ def test_a_part_that_names_an_address_is_refused_and_named(part: dict[str, Any])
 )  # fmt: skip
 def test_contents_go_on(part: dict[str, Any]):
     refuse_addresses([Message("user", [part]), Message("assistant", None), Message("user", "http://127.0.0.1/")])
+
+
+HOSTS = frozenset({"images.example", "cdn.example"})
+
+
+def of(url: str) -> list[Message]:
+    return [Message("user", [{"type": "image_url", "image_url": {"url": url}}])]
+
+
+@pytest.mark.parametrize("url", ["https://images.example/a/b.png?w=1&h=2", "https://cdn.example", PIXEL])
+def test_hosts_that_the_operator_trusts_may_be_named(url: str):
+    refuse_addresses(of(url), HOSTS)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://images.example/a.png", "https://images.example.evil.example/", "https://evil.example/?https://images.example/",
+     "https://images.example@evil.example/", "https://evil.example\\@images.example/", "https://images.example:8443/",
+     "https://IMAGES.example/", "https://images.example\\.evil.example/", "https://images.example#@evil.example/",
+     "https://images.example/a b", "https://images.example/\n", " https://images.example/", "https:/images.example/",
+     "https://images.example%2eevil.example/", "https://images.example./", "file://images.example/etc/passwd"],
+)  # fmt: skip
+def test_nothing_that_could_be_read_as_another_host_passes(url: str):
+    with pytest.raises(Invalid) as refused:
+        refuse_addresses(of(url), HOSTS)
+    assert refused.value.code == "invalid_url"
+    assert "operator allows" in str(refused.value)

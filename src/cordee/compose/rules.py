@@ -82,6 +82,7 @@ def follow_rules(following: Following, launch: GatewayLaunch, roster: Roster, ca
         lambda config: limits(config, launch),
         server.follow,
     )
+    follow(("gateway.media_hosts",), lambda config: frozenset(config.gateway.media_hosts), calls.trust)
     follow(("gateway.drain_s",), lambda config: config, lambda _: None)  # looked up when the drain begins
     follow(("models",), lambda config: chains(config, roster, calls.models), calls.chain)
     follow(("log_level",), lambda config: config.log_level, set_level)

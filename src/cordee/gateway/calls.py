@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from itertools import count
 from random import Random
@@ -18,7 +18,7 @@ from cordee.flow.facts import Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.pool import Pool
 from cordee.gateway import near, prepare
-from cordee.gateway.addresses import refuse_addresses
+from cordee.gateway.addresses import NOWHERE, refuse_addresses
 from cordee.gateway.draft import Draft, Shaping
 from cordee.gateway.forward import ForwardSink
 from cordee.gateway.grammars import GrammarDoor
@@ -78,6 +78,7 @@ class Calls:
         self.grammars: GrammarDoor | None = None  # who looks at what answers are to be held to
         self.openings: Openings | None = None  # of models whose vocabularies are read when they are needed
         self.chains: Chains | None = None  # of models that answer in each other's place, where there are any
+        self.media_hosts: Set[str] = NOWHERE  # whose addresses other servers may be given
         self._ids = map(f"{secrets.token_hex(6)}%010x".__mod__, count())
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,6 +95,10 @@ class Calls:
         """Which models answer in each other's place, for requests that come from now on."""
         self.chains = chains
 
+    def trust(self, media_hosts: Set[str]) -> None:
+        """Whose addresses other servers may be given for images and sounds, in requests that come from now on."""
+        self.media_hosts = media_hosts
+
     def chat(self, request: Request, exchange: Outlet, caller: Caller | None, shape_of: ShapeOf | None = None) -> None:
         """`shape_of`: the format of the answer where it is not the endpoint's own."""
         assert caller is not None
@@ -108,7 +113,7 @@ class Calls:
                 request, exchange, caller, body, lambda again: self.chat(again, exchange, caller, shape_of)
             )
         if model is None:
-            refuse_addresses(body.messages)
+            refuse_addresses(body.messages, self.media_hosts)
             if self.openings is None or not self.opens(
                 body.model, request, exchange, lambda: self.chat(request, exchange, caller, shape_of)
             ):  # fmt: skip

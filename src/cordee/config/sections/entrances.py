@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from cordee.config.sections.base import Count, HostPort, Positive, Section, Some
 
+MEDIA_HOST_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+
 
 class Entry(Section, frozen=True):
     """One public address and the gateways behind it."""
@@ -64,6 +66,8 @@ class Gateway(Section, frozen=True):
     http_replica_calls_max: Annotated[int, Meta(ge=1, le=10_000_000)] = (
         65_536  # at once, of a server that sets no limit
     )
+    media_hosts: tuple[Annotated[str, Meta(pattern=MEDIA_HOST_PATTERN, max_length=253)], ...] = ()
+    # whose https addresses requests may name for images and sounds; other servers fetch them, from where they stand. See docs/api.md
 
 
 class Sessions(Section, frozen=True):
