@@ -75,9 +75,10 @@ class Gateways:
             return self.replies[asked.key]
         self.running += 1
         self.running_most = max(self.running, self.running_most)
+        slow = self.slow  # as it was when it was asked
         try:
             await asyncio.sleep(0)
-            await self.slow.wait()
+            await slow.wait()
             self.tries[asked.key] += 1
             status, said = self.answer(body, self.tries[asked.key])
         finally:
