@@ -62,7 +62,7 @@ def decision_us(count: int, strategy: Strategy, *, alone: bool) -> float:
             now += APART_S
             gone = busy.popleft()
             gone.left(SIZE)
-            gone.noted(now, 0.05, 0.01)
+            gone.pace.noted(now, 0.05, 0.01)
             want = wants[number % PREFIXES]
             before = time.thread_time_ns()
             found = router.ask(now, rng, want, alone=alone)

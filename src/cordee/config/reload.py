@@ -70,6 +70,7 @@ LIVE = (  # a whole section ends in a dot
     "gateway.body_bytes_max",
     "gateway.connections_per_address_max",
     "gateway.drain_s",
+    "gateway.media_hosts",
     "gateway.write_buffer_bytes_max",
     "sessions.lifetime_s",
     "realtime.",
