@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from cordee.config.sections.services import Events
-from cordee.domain.record import record
+from cordee.services.base.carrier import Carrier, Delivered
 from cordee.services.base.cloudevents import read, written
 from cordee.services.base.outbox import Event
 
@@ -30,32 +30,6 @@ _log = logging.getLogger(__name__)
 
 class NotHeardError(Exception):
     """Who is to hear events is not there yet; what is told waits in the outbox."""
-
-
-@record
-class Delivered:
-    """What a broker hands over, and how it is told that it was taken."""
-
-    body: bytes
-    take: Callable[[], Awaitable[object]]
-
-
-class Carrier(Protocol):
-    """One connection to a broker. It may raise anything, and is closed and forgotten then."""
-
-    async def open(self, consumers: Sequence[str]) -> None:
-        """Connect, and see to it that each of `consumers` has a place."""
-        ...
-
-    async def send(self, event: Event, body: bytes) -> None:
-        """Returns when the broker keeps it."""
-        ...
-
-    def deliveries(self, consumer: str) -> AsyncGenerator[Delivered]:
-        """What `consumer` has not taken yet, in order; the next one only after this one was taken."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 class Broker(Protocol):

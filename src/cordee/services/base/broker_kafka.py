@@ -16,7 +16,7 @@ from faststream.kafka.schemas import Topic
 from faststream.security import SASLPlaintext
 
 from cordee.config.sections.services import Events
-from cordee.services.base.broker import Delivered
+from cordee.services.base.carrier import Delivered
 from cordee.services.base.cloudevents import CONTENT_TYPE
 from cordee.services.base.outbox import Event
 

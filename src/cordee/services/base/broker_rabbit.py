@@ -13,7 +13,7 @@ from faststream import AckPolicy
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 
 from cordee.config.sections.services import Events
-from cordee.services.base.broker import Delivered
+from cordee.services.base.carrier import Delivered
 from cordee.services.base.cloudevents import CONTENT_TYPE
 from cordee.services.base.outbox import Event
 

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from cordee.config.sections.services import Events
-from cordee.services.base.broker import Delivered
+from cordee.services.base.carrier import Delivered
 from cordee.services.base.outbox import Event
 
 NAME = "cordee"  # of whoever reads for a group
