@@ -15,7 +15,7 @@ from cordee.domain.outcome import Outcome
 from cordee.domain.presence import Standing
 from cordee.domain.replica import Continuation
 from cordee.policy.lease import Ask, Grant
-from cordee.policy.session import Session
+from cordee.policy.session import Session, SignIn
 
 
 class Timer(Protocol):
@@ -40,6 +40,20 @@ class Directory(Protocol):
     def holder(self, key_id: str) -> tuple[Caller, str] | None:
         """Who owns the key of this id, and a mark that another key of the same id would not have; None where there is no such
         key (any more)."""
+        ...
+
+
+class People(Directory, Protocol):
+    """A directory that also knows of people who signed in. Answers from memory."""
+
+    def sign_in(self, token: bytes, scopes: frozenset[str], now: float) -> SignIn | None:
+        """What a session with these scopes begins with that is exchanged for an access token; None for what is no token of a person who
+        signed in here: a key, or a token that an application has."""
+        ...
+
+    def signed_in(self, user: str, sign_in: SignIn, began_s: float) -> tuple[Caller, str] | None:
+        """For whom a session of this sign-in stands now, that began then, and the user's mark (see `holder`). None where the sign-in has
+        ended or may have, or the user is gone."""
         ...
 
 

@@ -1,12 +1,18 @@
 """Sessions in the data directory: any gateway reads what another sealed; secrets rotate and nobody is logged out by it."""
 
+import base64
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cordee.adapters.sessions import ADOPT_S, ENDED_FILE, SECRETS_FILE, FileSessions, SessionsError
-from cordee.policy.session import Session, SessionRules
+from cordee.domain.caller import EVERY_SCOPE
+from cordee.policy.session import Session, SessionRules, SignIn
 
 RULES = SessionRules(lifetime_s=100.0, absolute_s=1000.0, ended_per_key_max=8)
 ROTATE_S = 50.0
@@ -21,6 +27,29 @@ def test_what_one_gateway_seals_another_one_reads(tmp_path: Path) -> None:
     one, other = store(tmp_path), store(tmp_path)
     assert other.unseal(one.seal(SESSION)) == SESSION
     assert other.is_token_of(SESSION, one.token_of(SESSION))
+
+
+@given(
+    st.text(max_size=30), st.text(max_size=30), st.frozensets(st.sampled_from(sorted(EVERY_SCOPE | {"openid", "email"}))),
+    st.floats(0, 1e10),
+)  # fmt: skip
+def test_a_persons_session_is_read_as_it_was_sealed_and_fits(
+    name: str, user: str, scopes: frozenset[str], until_s: float
+) -> None:
+    with TemporaryDirectory() as data:
+        one = store(Path(data))
+        mine = Session(name, user, "mark", 1.5, 2.5, SignIn("family", scopes, until_s))
+        assert one.unseal(one.seal(mine)) == mine
+
+
+def test_cookies_of_before_hold_and_versions_of_before_read_no_others(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    before = one._cookies.sign(base64.urlsafe_b64encode(json.dumps(["id", "key", "mark", 0.0, 0.0]).encode()))
+    assert one.unseal(before) == SESSION
+    mine = one.seal(Session("id", "user", "mark", 0.0, 0.0, SignIn("family", frozenset({"inference"}), 9.0)))
+    content = base64.urlsafe_b64decode(one._cookies.unsign(mine))
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(content, type=tuple[str, str, str, float, float])
 
 
 def test_the_secrets_are_for_their_owner_only_and_never_in_a_cookie(tmp_path: Path) -> None:

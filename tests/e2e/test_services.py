@@ -20,7 +20,7 @@ import pytest
 
 from cordee.domain.passages import PASSAGES
 from cordee.services.chats.responses.naming import seed_of
-from tests.e2e.services import House, Person, Receiver, running
+from tests.e2e.services import PASSWORD, House, Person, Receiver, running
 from tests.rig import oracle_text, until
 
 pytestmark = pytest.mark.e2e
@@ -288,6 +288,48 @@ def test_a_browsers_session_reaches_services_outlives_gateways_and_changes_nothi
         assert browser.delete("/v1/sessions", headers=own).json()["deleted"]
         browser.cookies.update(kept)
         until(lambda: browser.get("/v1/files").status_code == 401, "it has ended", PATIENCE_S)
+
+
+def test_a_person_who_signed_in_has_a_session_until_the_sign_in_ends_or_the_user_is_switched_off(
+    house: House, tenant: Person
+) -> None:
+    signing_in = {"email": "bea@one.example", "password": PASSWORD}
+    user = house.ok("POST", "/v1/users", tenant.token, {**signing_in, "name": "Bea", "role": "user"})
+    with _browser(house) as browser, _browser(house) as other:
+        tokens = [_signed_in(house, one, signing_in) for one in (browser, other)]
+        for pid in house.pids("web").values():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: all(_gets(browser, "/v1/auth/me") for _ in range(8)), "others serve the session", PATIENCE_S)
+        me = browser.get("/v1/auth/me").json()
+        assert (me["id"], me["tenant"]) == (user["id"], tenant.tenant)
+        assert browser.get("/v1/users").status_code == 401, "accounts tell who it is, and are changed with a token only"
+        own = {"X-CSRF-Token": browser.get("/v1/sessions").json()["csrf_token"]}
+        assert browser.post("/v1/conversations", json={}).json()["error"]["code"] == "cross_site_request"
+        assert browser.post("/v1/conversations", json={}, headers=own).status_code == 200
+        asked = {
+            "model": "oracle", "messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 4000, "ignore_eos": True,
+        }  # fmt: skip
+        with browser.stream("POST", "/v1/chat/completions", json=asked, headers=own) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: ")
+            house.ok("POST", "/v1/auth/logout", tokens[0])
+            assert "key_revoked" in "".join(lines)
+        until(lambda: browser.get("/v1/files").status_code == 401, "the session has ended with its sign-in", REVOKED_S)
+        assert other.get("/v1/files").status_code == 200, "another sign-in goes on"
+        house.ok("POST", f"/v1/users/{user['id']}", tenant.token, {"is_active": False})
+        until(lambda: other.get("/v1/files").status_code == 401, "the user is gone", REVOKED_S)
+
+
+def _browser(house: House) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{house.port}", timeout=PATIENCE_S)
+
+
+def _signed_in(house: House, browser: httpx.Client, signing_in: dict[str, str]) -> str:
+    """The token of the sign-in for which the browser has a cookie."""
+    token = str(house.ok("POST", "/v1/auth/login", body=signing_in)["access_token"])
+    shown = {"Authorization": f"Bearer {token}"}
+    until(lambda: browser.post("/v1/sessions", headers=shown).status_code == 201, "the gateway knows them", PATIENCE_S)
+    return token
 
 
 def _gets(browser: httpx.Client, path: str) -> bool:

@@ -34,6 +34,7 @@ from cordee.policy.breaker import BreakerRules
 from cordee.policy.retry import RetryRules
 from cordee.policy.route import Replica
 from cordee.policy.seats import SeatRules
+from cordee.policy.session import SignIn
 from cordee.ports import Receiver
 from cordee.wire.template import Template
 
@@ -46,9 +47,9 @@ TEMPLATE = (
 )
 KEY, OTHER_KEY = "sk-good", "sk-other"
 CALLERS = {
-    KEY: Caller("k1", "acme"),
-    OTHER_KEY: Caller("k2", "acme"),
-    "sk-narrow": Caller("k3", "acme", frozenset()),
+    KEY: Caller("k1", "acme", grant="mark"),
+    OTHER_KEY: Caller("k2", "acme", grant="mark"),
+    "sk-narrow": Caller("k3", "acme", frozenset(), grant="mark"),
     "sk-rare": Caller("k4", "acme", frozenset({INFERENCE}), Allowances(requests_per_minute=1)),
     "sk-single": Caller("k5", "acme", frozenset({INFERENCE}), Allowances(concurrent_calls=1)),
 }
@@ -133,11 +134,19 @@ class Worker:
 
 
 class Directory:
+    """Nobody here has signed in."""
+
     def identify(self, key: bytes) -> Caller | None:
         return CALLERS.get(key.decode("latin-1"))
 
     def holder(self, key_id: str) -> tuple[Caller, str] | None:
         return next(((caller, key) for key, caller in CALLERS.items() if caller.key_id == key_id), None)
+
+    def sign_in(self, token: bytes, scopes: frozenset[str], now: float) -> SignIn | None:
+        return None
+
+    def signed_in(self, user: str, sign_in: SignIn, began_s: float) -> tuple[Caller, str] | None:
+        return None
 
 
 class Gateway:

@@ -13,8 +13,10 @@ import pytest
 
 from cordee.adapters.sessions import FileSessions
 from cordee.domain.caller import INFERENCE
+from cordee.gateway.front import presented_key
 from cordee.gateway.sessions import BrowserSessions
 from cordee.policy.session import SessionRules
+from cordee.ports import People
 from tests.gateway import doubles
 from tests.gateway.doubles import KEY, OTHER_KEY, Gateway
 
@@ -26,13 +28,23 @@ OWN = {"Sec-Fetch-Site": "same-origin"}
 class Browser:
     """Keeps its cookie, and the time of the gateway."""
 
-    def __init__(self, gateway: Gateway, data: Path) -> None:
-        self.now = 1000.0
+    def __init__(
+        self,
+        gateway: Gateway,
+        data: Path,
+        people: People | None = None,
+        now: float = 1000.0,
+        rules: SessionRules = RULES,
+    ) -> None:
+        """`people`: who there is besides the keys of the gateway."""
+        self.now = now
         self.gateway = gateway
-        store = FileSessions(data, RULES, 1e6, self.now)
+        store = FileSessions(data, rules, 1e6, self.now)
 
         def begin() -> None:
-            self.sessions = BrowserSessions(store, doubles.Directory(), RULES, lambda: self.now)
+            self.sessions = BrowserSessions(
+                store, doubles.Directory() if people is None else people, rules, presented_key, lambda: self.now
+            )
             self.sessions.add_to(gateway.front.paths)
             gateway.front.sessions = self.sessions
 
@@ -155,15 +167,22 @@ def test_a_changed_key_of_the_same_id_ends_them_too(browser: Browser, monkeypatc
     assert browser.ask()[0] == 401
 
 
-def test_an_access_token_begins_no_session_that_could_do_more_and_last_longer(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("grant", ["family", ""])
+def test_the_token_of_an_application_begins_no_session(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, grant: str
 ) -> None:
     user = doubles.CALLERS[KEY]
-    monkeypatch.setitem(doubles.CALLERS, "token", replace(user, scopes=frozenset({INFERENCE}), grant="family"))
+    monkeypatch.setitem(doubles.CALLERS, "token", replace(user, scopes=frozenset({INFERENCE}), grant=grant))
     status, headers, content = browser.ask("POST", "/v1/sessions", Authorization="Bearer token")
     assert status == 400
     assert "set-cookie" not in headers
     assert "access token" in json.loads(content)["error"]["message"]
+
+
+def test_a_key_that_may_no_calls_has_a_session_for_what_it_may(browser: Browser) -> None:
+    browser.sign_in("sk-narrow")
+    assert browser.ask("GET", "/v1/sessions")[0] == 200
+    assert browser.ask()[0] == 403
 
 
 def test_a_session_does_not_beget_sessions_and_a_key_beside_it_is_what_counts(browser: Browser) -> None:

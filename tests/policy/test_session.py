@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cordee.policy.session import Ended, Session, SessionRules, Standing, expires_s, is_own, standing
+from cordee.policy.session import Ended, Session, SessionRules, SignIn, Standing, expires_s, is_own, standing
 
 RULES = SessionRules(lifetime_s=100.0, absolute_s=250.0, ended_per_key_max=3)
 HOST = b"example.org:8443"
@@ -77,6 +77,13 @@ def test_too_many_ends_of_one_key_end_all_its_sessions_and_no_others() -> None:
     assert not ended.has(session("newer", began_s=1013.0))
     assert not ended.has(session("never ended", key_id="other", began_s=1012.9))
     assert all(ended.has(session(str(n))) for n in range(4))
+
+
+def test_a_persons_session_ends_when_nobody_would_know_of_the_end_of_its_sign_in() -> None:
+    mine = Session("a", "user", "mark", 1000.0, 1200.0, SignIn("family", frozenset(), 1230.0))
+    assert expires_s(mine, RULES) == 1230.0
+    assert standing(mine, 1230.0, RULES) is Standing.OVER
+    assert expires_s(Session("a", "user", "mark", 1000.0, 1000.0, SignIn("family", frozenset(), 1e9)), RULES) == 1100.0
 
 
 @given(st.lists(st.tuples(st.sampled_from("kl"), st.integers(0, 9), st.floats(1000, 2000)), max_size=60))

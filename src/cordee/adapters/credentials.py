@@ -15,17 +15,22 @@ from cordee.adapters.keys import KEY_CHARACTERS_MAX, FileDirectory
 from cordee.adapters.known import Known
 from cordee.adapters.tokens import TOKEN_BYTES_MAX, Claims, Verifier
 from cordee.domain.caller import Caller
+from cordee.policy.session import SignIn
+from cordee.wire.credentials import OWN_CLIENT
 
 KEY_PREFIX = b"sk-cordee-"
+ENDED_MAX = 100_000  # sign-ins that have ended, where the configuration says nothing
 TOKEN_PREFIX = b"eyJ"  # how a JSON object begins in base64url
 
 
 class Credentials:
     """One thread. `refresh` about once a second, by its owner; `known` is replaced or changed by whoever follows accounts. `tokens_max`:
-    verified tokens that are remembered. `wall`: seconds of the epoch."""
+    verified tokens that are remembered; `ended_max`: see adapters.known. `wall`: seconds of the epoch."""
 
-    def __init__(self, files: FileDirectory, tokens_max: int, wall: Callable[[], float] = time.time) -> None:
-        self.known = Known()
+    def __init__(
+        self, files: FileDirectory, tokens_max: int, wall: Callable[[], float] = time.time, ended_max: int = ENDED_MAX
+    ) -> None:
+        self.known = Known(ended_max)
         self._files = files
         self._tokens_max = tokens_max
         self._wall = wall
@@ -50,6 +55,19 @@ class Credentials:
         if caller is not None:
             return caller, caller.grant
         return self.known.of_principal(key_id) or self._files.holder(key_id)
+
+    def sign_in(self, token: bytes, scopes: frozenset[str], now: float) -> SignIn | None:
+        """See ports.People."""
+        if not token.startswith(TOKEN_PREFIX) or len(token) > TOKEN_BYTES_MAX:
+            return None
+        claims = self.known.verifier.read(token, self._wall())
+        if claims is None or not claims.family or claims.client != OWN_CLIENT:
+            return None
+        return SignIn(claims.family, scopes & claims.scopes, self.known.knows_since(now) or 0.0)
+
+    def signed_in(self, user: str, sign_in: SignIn, began_s: float) -> tuple[Caller, str] | None:
+        """See ports.People."""
+        return self.known.of_sign_in(user, sign_in, began_s, self._wall())
 
     def still(self, caller: Caller) -> Caller | None:
         """Who `caller` is now that was identified earlier; None where the key, the signing in or the user is gone."""

@@ -93,7 +93,7 @@ class Follower:
             _log.info("accounts answer again")
         self._heard_s, self._complained = now, False
         if page.restarts or (page.epoch != known.epoch and page.after == 0 and self._building is None):
-            self._building = Known()
+            self._building = known.anew()
         self.learning.take(page, now)
         if self._building is not None and not page.has_more:
             self._credentials.known, self._building = self._building, None

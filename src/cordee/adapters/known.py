@@ -8,19 +8,27 @@ from __future__ import annotations
 from cordee.adapters.key_file import mark
 from cordee.adapters.tokens import Claims, Verifier
 from cordee.domain.caller import ORDINARY, UNLIMITED, Allowances, Caller, Standing
+from cordee.policy.session import SignIn
 from cordee.wire.credentials import Ended, Key, Page, Principal, SigningKey, Tenant
 
 
 class Known:
-    """`version` changes with every page that says something; `signing_keys` may change without."""
+    """`version` changes with every page that says something; `signing_keys` may change without.
 
-    def __init__(self) -> None:
+    Of sign-ins that have ended `ended_max` are known one by one, and beside those all whose tokens may still be in force. When there are
+    more, the oldest are dropped, and all sessions of sign-ins that began before the last dropped one's tokens were over have ended:
+    nobody keeps a session whose sign-in may have ended unknown."""
+
+    def __init__(self, ended_max: int) -> None:
         self.epoch = ""
         self.revision = 0
         self.since = 0  # the newest revision when the first page came: what was gone by then was never known here
         self.version = 0
         self.verifier = Verifier("", "", ())
         self.digests: dict[bytes, Key] = {}
+        self.ended_max = ended_max
+        self._ended_kept_s = 0.0
+        self._sessions_since_s = 0.0
         self._issuer = self._audience = ""
         self._signing_keys: list[SigningKey] = []
         self._keys: dict[str, Key] = {}
@@ -38,6 +46,10 @@ class Known:
         self.epoch, self.revision = page.epoch, page.revision
         if page.after == 0:
             self.since = page.newest
+        if page.ended_kept_s < self._ended_kept_s:  # what was to be told for longer may be forgotten from now on
+            self._sessions_since_s = max(self._sessions_since_s, now)
+        self._ended_kept_s = page.ended_kept_s
+        self._sessions_since_s = max(self._sessions_since_s, page.sessions_since_s)
         if not (page.keys or page.principals or page.tenants or page.ended or page.gone):
             return
         self.version += 1
@@ -53,8 +65,14 @@ class Known:
         for name in page.gone:
             self._drop(name)
         if page.ended:
-            self._ended = {family: until for family, until in self._ended.items() if until > now}
             self._ended.update({one.family: one.until for one in page.ended})
+            self._forget_ended(now)
+
+    def anew(self) -> Known:
+        """With nothing in it, for all to be told again. What may have been forgotten stays so."""
+        made = Known(self.ended_max)
+        made._sessions_since_s = self._sessions_since_s
+        return made
 
     def whole(self) -> Page:
         """All of it, as one page."""
@@ -63,6 +81,7 @@ class Known:
             signing_keys=self._signing_keys, keys=list(self._keys.values()), principals=list(self._principals.values()),
             tenants=list(self._tenants.values()),
             ended=[Ended(family, until) for family, until in self._ended.items()],
+            ended_kept_s=self._ended_kept_s, sessions_since_s=self._sessions_since_s,
         )  # fmt: skip
 
     def next_expiry(self, now: float) -> float | None:
@@ -100,9 +119,32 @@ class Known:
     def has_ended(self, family: str) -> bool:
         return family in self._ended
 
+    def knows_since(self, began_s: float) -> float | None:
+        """Until when it will be known here if a sign-in has ended of which a session began at `began_s`; None if it may have ended
+        unknown."""
+        return began_s + self._ended_kept_s if began_s > self._sessions_since_s else None
+
+    def of_sign_in(self, user: str, sign_in: SignIn, began_s: float, now: float) -> tuple[Caller, str] | None:
+        """See ports.People.signed_in."""
+        found, until_s = self._principals.get(user), self.knows_since(began_s)
+        if found is None or not found.is_active or until_s is None or until_s <= now or sign_in.id in self._ended:
+            return None
+        return self._of(found, sign_in.scopes & frozenset(found.scopes), sign_in.id), found.mark
+
     def __len__(self) -> int:
         """How many keys there are."""
         return len(self._keys)
+
+    def _forget_ended(self, now: float) -> None:
+        """What nobody has to know any more, and beyond the bound the oldest: a tenth at once, so that it is rare."""
+        kept = {family: until for family, until in self._ended.items() if until + self._ended_kept_s > now}
+        if len(kept) > self.ended_max:
+            spare = len(kept) - self.ended_max * 9 // 10
+            oldest = sorted((until, family) for family, until in kept.items() if until <= now)[:spare]
+            for until, family in oldest:
+                del kept[family]
+                self._sessions_since_s = max(self._sessions_since_s, until)
+        self._ended = kept
 
     def _of_key(self, key: Key) -> Caller | None:
         owner = self._principals.get(key.owner)

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from cordee.adapters.durable import directory, locked, replace
 from cordee.adapters.keyring import FileState, file_state
-from cordee.policy.session import Ended, Session, SessionRules
+from cordee.policy.session import Ended, Session, SessionRules, SignIn
 
 SECRETS_FILE, ENDED_FILE = "session.keys", "sessions.ended"
 SECRET_BYTES = 32
@@ -32,6 +32,7 @@ TOKEN_BYTES_MAX = 2048
 
 _LOCK_FILE = "sessions.lock"
 _FORMAT = 1
+_PERSONS = b'["sign-in",'
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,20 @@ class SessionsError(Exception):
 class _Secret(Struct, frozen=True, forbid_unknown_fields=True):
     made_s: float
     secret: str
+
+
+class _OfPerson(Struct, frozen=True, array_like=True, tag="sign-in"):
+    """What the cookie of a person who signed in holds. That of a key is five fields without a word before them, and is read by versions
+    that know of no others; no id of a session is that word."""
+
+    id: str
+    user: str
+    mark: str
+    began_s: float
+    issued_s: float
+    sign_in: str
+    scopes: list[str]
+    until_s: float
 
 
 class _Secrets(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,15 +92,13 @@ class FileSessions:
     # -- port Sessions
 
     def seal(self, session: Session) -> bytes:
-        content = msgspec.json.encode((session.id, session.key_id, session.mark, session.began_s, session.issued_s))
-        return self._cookies.sign(base64.urlsafe_b64encode(content))
+        return self._cookies.sign(base64.urlsafe_b64encode(_content(session)))
 
     def unseal(self, token: bytes) -> Session | None:
         if len(token) > TOKEN_BYTES_MAX:
             return None
         try:
-            content = base64.urlsafe_b64decode(self._cookies.unsign(token))
-            return Session(*msgspec.json.decode(content, type=tuple[str, str, str, float, float]))
+            return _session(base64.urlsafe_b64decode(self._cookies.unsign(token)))
         except (BadSignature, ValueError):
             return None
 
@@ -188,6 +201,24 @@ class FileSessions:
             raise SessionsError(
                 f"{self._data / ENDED_FILE}: not a list of ended sessions; move it and {SECRETS_FILE} away: all sessions end."
             ) from error
+
+
+def _content(session: Session) -> bytes:
+    times, of = (session.began_s, session.issued_s), session.sign_in
+    if of is None:
+        return msgspec.json.encode((session.id, session.key_id, session.mark, *times))
+    return msgspec.json.encode(
+        _OfPerson(session.id, session.key_id, session.mark, *times, of.id, sorted(of.scopes), of.until_s)
+    )
+
+
+def _session(content: bytes) -> Session:
+    """Raises ValueError."""
+    if not content.startswith(_PERSONS):
+        return Session(*msgspec.json.decode(content, type=tuple[str, str, str, float, float]))
+    read = msgspec.json.decode(content, type=_OfPerson)
+    of = SignIn(read.sign_in, frozenset(read.scopes), read.until_s)
+    return Session(read.id, read.user, read.mark, read.began_s, read.issued_s, of)
 
 
 def _signer(order: list[bytes], salt: bytes) -> Signer:

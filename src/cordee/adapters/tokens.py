@@ -40,17 +40,20 @@ class _Claims(msgspec.Struct):
     exp: int
     nbf: int = 0
     sid: str = ""
+    client_id: str = ""
 
 
 @record
 class Claims:
-    """`family`: the signing in that the token came of, "" for an application that acts for itself. `ends_s`: seconds of the epoch."""
+    """`family`: the signing in that the token came of, "" for an application that acts for itself. `ends_s`: seconds of the epoch.
+    `client`: the application that the token is for, or wire.credentials.OWN_CLIENT."""
 
     subject: str
     tenant: str
     scopes: frozenset[str]
     family: str
     ends_s: int
+    client: str = ""
 
 
 _HEADER = msgspec.json.Decoder(_Header)
@@ -89,7 +92,7 @@ class Verifier:
             return None
         if not max(said.iat, said.nbf) - CLOCK_S <= now < said.exp:
             return None
-        return Claims(said.sub, said.tenant, frozenset(said.scope.split()), said.sid, said.exp)
+        return Claims(said.sub, said.tenant, frozenset(said.scope.split()), said.sid, said.exp, said.client_id)
 
 
 def _opened(keys: Sequence[SigningKey]) -> Mapping[str, Ed25519PublicKey]:

@@ -47,7 +47,8 @@ class Identities:
 
 def open_credentials(config: Config, launch: GatewayLaunch) -> Credentials:
     """Raises KeysError."""
-    return Credentials(FileDirectory(launch.data), config.services.accounts.feed.tokens_max)
+    feed = config.services.accounts.feed
+    return Credentials(FileDirectory(launch.data), feed.tokens_max, ended_max=feed.ended_max)
 
 
 def open_identities(

@@ -20,11 +20,13 @@ class Service(Enum):
 @record
 class Passage:
     """A path, and everything below it when it ends in `/`. `is_open`: the service itself looks at who asks (it is where one signs
-    in); else the gateway has identified the caller and vouches for them."""
+    in); else the gateway has identified the caller and vouches for them. `takes_people`: an open one where the cookie of a person who
+    signed in counts, because it only tells who that is."""
 
     path: str
     service: Service
     is_open: bool = False
+    takes_people: bool = False
 
 
 def _of(service: Service, *paths: str, is_open: bool = False) -> tuple[Passage, ...]:
@@ -38,6 +40,7 @@ PASSAGES: tuple[Passage, ...] = (
         *("/v1/api_keys", "/v1/api_keys/", "/v1/applications", "/v1/applications/", "/oauth/", "/.well-known/"),
         is_open=True,
     ),
+    Passage("/v1/auth/me", Service.ACCOUNTS, is_open=True, takes_people=True),
     *_of(
         Service.CHATS,
         "/v1/responses",

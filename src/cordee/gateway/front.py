@@ -19,6 +19,7 @@ from cordee.gateway.paths import MethodError, Paths
 from cordee.gateway.replies import JSON, TEXT, no_model, refusal, refusal_of
 from cordee.gateway.roster import Roster
 from cordee.gateway.sessions import KEY_HEADERS, BrowserSessions
+from cordee.gateway.sessions import PATH as SESSIONS
 from cordee.gateway.tasks.paths import TASK_PATHS
 from cordee.gateway.walk import Walks
 from cordee.http.exchange import Answer, Exchange
@@ -81,7 +82,7 @@ class Front:
             return None
         passage = self.passages.find(request) if self.passages is not None and request.path not in CALL_PATHS else None
         if passage is not None and self.passages is not None and self.passages.is_for_anybody(request, passage):
-            return None
+            return self._person(request) if passage.takes_people else None
         known = self._known.get(request.headers.get(b"authorization", b""))
         if known is not None and not refuses and not OTHER_KEY_HEADERS & request.headers.keys():
             request.caller = known
@@ -102,7 +103,7 @@ class Front:
         if isinstance(caller, Answer):
             self._metrics.rejected[caller.status] += 1
             return caller
-        if passage is not None and INFERENCE not in caller.scopes:
+        if INFERENCE not in caller.scopes and (passage is not None or request.path == SESSIONS):
             request.caller = caller  # not remembered: it is let in here, and not where models are
             return None
         if INFERENCE not in caller.scopes:
@@ -123,6 +124,17 @@ class Front:
         """Who asks by a browser's cookie. A key beside it is what counts."""
         assert self.sessions is not None
         return self.sessions.identify(request) if KEY_HEADERS.isdisjoint(request.headers) else None
+
+    def _person(self, request: Request) -> Answer | None:
+        """Where anybody passes and the service looks: a browser whose person signed in is vouched for."""
+        if self.sessions is None or b"cookie" not in request.headers or not KEY_HEADERS.isdisjoint(request.headers):
+            return None
+        who = self.sessions.person(request)
+        if isinstance(who, Answer):
+            self._metrics.rejected[who.status] += 1
+            return who
+        request.caller = who
+        return None
 
     def forget_keys(self) -> None:
         """Identify everybody anew: called every second and when keys have changed, so that no key stays in memory and a

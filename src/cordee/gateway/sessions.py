@@ -1,7 +1,8 @@
-"""Browsers at the web gateways: a key is exchanged once for a cookie, and the cookie says who asks from then on.
+"""Browsers at the web gateways: a key or a sign-in is exchanged once for a cookie, and the cookie says who asks from then on.
 
-The cookie holds the id of the key and no state of any gateway, so every gateway serves every session. What a request may is looked
-up by that id each second anew: a revoked key ends its sessions within a second.
+The cookie holds the id of the key, or the user, the sign-in and its scopes, and no state of any gateway, so every gateway serves every
+session. What a request may is looked up by those each second anew: a revoked key ends its sessions within a second, the end of a sign-in
+those of it as soon as the gateway hears.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cordee.gateway.replies import JSON, refusal
 from cordee.http.exchange import Answer, Exchange
 from cordee.http.request import Request
 from cordee.policy.session import Session, SessionRules, Standing, expires_s, is_own, standing
-from cordee.ports import Directory, Sessions
+from cordee.ports import People, Sessions
 from cordee.wire.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,17 @@ READING = frozenset({b"GET", b"HEAD"})
 ID_BYTES = 16
 KNOWN_MAX = 1024  # cookies whose signature was checked, remembered for at most a second
 CSRF_HEADER = b"x-csrf-token"
-NO_SESSION = "this session has ended or never was: sign in again with POST /v1/sessions and an API key"
+NO_SESSION = "this session has ended or never was: begin another one with POST /v1/sessions and an API key or the token of a sign-in"
+NOT_A_PERSONS = "a session begins with an API key, or with the access token of a person who signed in here, not with an application's"
+NOT_YET = "sessions of sign-ins begin when accounts have been heard at this gateway; ask again in a second"
 NOT_OWN = (
     "a request with a cookie that changes something must come from a page of this host, or carry the session's token in the "
     "header X-CSRF-Token"
 )
 
 
-class _Shown(msgspec.Struct):
-    """A session as it is told to its owner."""
+class _Shown(msgspec.Struct, omit_defaults=True):
+    """A session as it is told to its owner. `key` is the user of a session that has a `sign_in`."""
 
     object: str
     id: str
@@ -50,17 +53,22 @@ class _Shown(msgspec.Struct):
     created: int
     expires_at: int
     csrf_token: str
+    sign_in: str = ""
+    scopes: list[str] = []
 
 
 class BrowserSessions:
-    """`rules` may be replaced while it runs. `wall` is the time of day in seconds since the epoch."""
+    """`rules` may be replaced while it runs. `presented`: the key that a request shows. `wall` is the time of day in seconds since the
+    epoch."""
 
     def __init__(
-        self, store: Sessions, directory: Directory, rules: SessionRules, wall: Callable[[], float] = time.time
-    ) -> None:
+        self, store: Sessions, people: People, rules: SessionRules, presented: Callable[[Request], bytes | Answer],
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self.rules = rules
         self._store = store
-        self._directory = directory
+        self._people = people
+        self._presented = presented
         self._wall = wall
         self._known: dict[bytes, tuple[Session, Caller, Standing]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,6 +101,13 @@ class BrowserSessions:
             return refusal(403, NOT_OWN, code="cross_site_request")
         return caller
 
+    def person(self, request: Request) -> Caller | Answer | None:
+        """Like `identify`, and None for a session of a key, too: for where a cookie counts only if a person signed in for it."""
+        who = self.identify(request)
+        token = _cookie(request)
+        found = self._known.get(token) or self._look(token) if isinstance(token, bytes) else None
+        return None if found is not None and found[0].sign_in is None else who
+
     def renewed(self, request: Request, exchange: Exchange) -> Exchange:
         """The exchange to answer on: one that also writes the cookie anew where it is time for that."""
         token = _cookie(request)
@@ -107,7 +122,7 @@ class BrowserSessions:
         if session is None or self._store.has_ended(session):
             return None
         stands = standing(session, self._wall(), self.rules)
-        holder = self._directory.holder(session.key_id) if stands is not Standing.OVER else None
+        holder = self._holder(session) if stands is not Standing.OVER else None
         if holder is None or holder[1] != session.mark:
             return None
         found = session, holder[0], stands
@@ -115,23 +130,37 @@ class BrowserSessions:
             self._known[token] = found
         return found
 
+    def _holder(self, session: Session) -> tuple[Caller, str] | None:
+        if session.sign_in is not None:
+            return self._people.signed_in(session.key_id, session.sign_in, session.began_s)
+        holder = self._people.holder(session.key_id)
+        return holder if holder is not None and holder[0].grant else None  # without one it is no key's
+
     # -- the paths
 
     def _create(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
         assert caller is not None
         if KEY_HEADERS.isdisjoint(request.headers):
-            raise Invalid("a session begins with an API key, not with another session", "Authorization")
-        now, holder = self._wall(), self._directory.holder(caller.key_id)
+            raise Invalid("a session begins with an API key or a sign-in, not with another session", "Authorization")
+        session = self._begun(caller, self._presented(request))
+        self._answer(201, session, caller, request, exchange)
+
+    def _begun(self, caller: Caller, key: bytes | Answer) -> Session:
+        """Raises Invalid."""
+        now = self._wall()
+        sign_in = self._people.sign_in(key, caller.scopes, now) if isinstance(key, bytes) else None
+        if sign_in is not None and sign_in.until_s <= now:
+            raise Invalid(NOT_YET, status=503)
+        holder = (
+            self._people.holder(caller.key_id)
+            if sign_in is None
+            else self._people.signed_in(caller.key_id, sign_in, now)
+        )
         if holder is None:
             raise Invalid("incorrect API key provided", code=Why.BAD_KEY.value, status=401)  # it went this very moment
-        if (
-            holder[0].grant != caller.grant
-        ):  # a token: it may less than its user, and ends with a signing in that no cookie outlives
-            raise Invalid(
-                "a session begins with an API key, not with an access token: make a key for it", "Authorization"
-            )
-        session = Session(secrets.token_urlsafe(ID_BYTES), caller.key_id, holder[1], now, now)
-        self._answer(201, session, caller, request, exchange)
+        if not caller.grant or holder[0].grant != caller.grant:
+            raise Invalid(NOT_A_PERSONS, "Authorization")
+        return Session(secrets.token_urlsafe(ID_BYTES), caller.key_id, holder[1], now, now, sign_in)
 
     def _show(self, request: Request, exchange: Exchange, caller: Caller | None) -> None:
         assert caller is not None
@@ -165,12 +194,14 @@ class BrowserSessions:
         return found[0]
 
     def _again(self, session: Session) -> Session:
-        return Session(session.id, session.key_id, session.mark, session.began_s, self._wall())
+        return Session(session.id, session.key_id, session.mark, session.began_s, self._wall(), session.sign_in)
 
     def _answer(self, status: int, session: Session, caller: Caller, request: Request, exchange: Exchange) -> None:
+        of = session.sign_in
         shown = _Shown(
             "session", session.id, caller.key_id, caller.tenant, int(session.began_s),
             int(expires_s(session, self.rules)), self._store.token_of(session).decode("ascii"),
+            "" if of is None else of.id, [] if of is None else sorted(caller.scopes),
         )  # fmt: skip
         headers = JSON + b"cache-control: no-store\r\n" + self._cookie_line(session, request)
         exchange.answer(Answer(status, headers, msgspec.json.encode(shown)))

@@ -30,14 +30,26 @@ class SessionRules:
 
 
 @record
+class SignIn:
+    """What a person's session began with: the sign-in, the scopes of its token, and the time after which an end of that sign-in may have
+    been forgotten everywhere. Fixed at the beginning, so that no change of a configuration lets a session go on for longer."""
+
+    id: str
+    scopes: frozenset[str]
+    until_s: float
+
+
+@record
 class Session:
-    """Who is signed in: the id of the key and its mark (see ports.Directory), never the key."""
+    """Who is signed in: the id of the key and its mark (see ports.Directory), never the key. `sign_in`: it is a person's who signed in, and
+    `key_id` is the user."""
 
     id: str
     key_id: str
     mark: str
     began_s: float
     issued_s: float
+    sign_in: SignIn | None = None
 
 
 class Standing(Enum):
@@ -54,7 +66,8 @@ def standing(session: Session, now: float, rules: SessionRules) -> Standing:
 
 
 def expires_s(session: Session, rules: SessionRules) -> float:
-    return min(session.issued_s + rules.lifetime_s, session.began_s + rules.absolute_s)
+    expires = min(session.issued_s + rules.lifetime_s, session.began_s + rules.absolute_s)
+    return expires if session.sign_in is None else min(expires, session.sign_in.until_s)
 
 
 def is_own(host: bytes, fetch_site: bytes | None, origin: bytes | None, *, has_token: bool) -> bool:

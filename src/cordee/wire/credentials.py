@@ -18,6 +18,7 @@ SEAL_HEADER = "X-Cordee-Seal"
 # What a gateway understands: who asks for 1 is not told of keys and tenants with a standing or bounds, which it could not keep to. The
 # epoch is told with the format, so that whoever learns another one reads all of it anew.
 FORMAT = 2
+OWN_CLIENT = "cordee"  # the client_id of tokens of people who signed in here themselves, and not for an application
 _AIM = b"cordee credentials v1."  # so that what is sealed for anything else opens nothing here
 
 
@@ -54,7 +55,7 @@ class Tenant(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A signing in that was ended; none of its tokens is in force after `until`, so it may be forgotten then."""
+    """A signing in that was ended; none of its tokens is in force after `until`. Browsers' sessions of it may last for longer."""
 
     family: str
     until: float
@@ -71,7 +72,8 @@ class Page(msgspec.Struct, frozen=True):
     """Everything that has changed after revision `after` up to `revision`. `epoch` names the life of the database that counts:
     another one, and what is known is worth nothing. `newest`: the last revision there is. `restarts`: the asker knows what cannot be told
     from, and begins anew at 0; `has_more`: there is another page at once. `gone`: ids of keys, users, applications and tenants that are
-    no longer there.
+    no longer there. `ended_kept_s`: for so long after the last token of a sign-in that was ended it is told that it was, to whoever
+    asks for the first time, too; 0: not at all (accounts of before). `sessions_since_s`: in what a gateway keeps, see adapters.known.
     """
 
     epoch: str
@@ -88,6 +90,8 @@ class Page(msgspec.Struct, frozen=True):
     tenants: list[Tenant] = []
     ended: list[Ended] = []
     gone: list[str] = []
+    ended_kept_s: float = 0.0
+    sessions_since_s: float = 0.0
 
 
 _DECODER = msgspec.json.Decoder(Page)

@@ -9,14 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 from cordee.adapters.credentials import Credentials
 from cordee.adapters.credentials_feed import FeedRules, Follower
 from cordee.adapters.keys import FileDirectory
 from cordee.domain.call import Priority, Sensitivity
 from cordee.domain.caller import EVERY_SCOPE, USER_SCOPES, Allowances, Budget, Period
+from cordee.services.accounts.app import forget_expired
 from cordee.services.accounts.rules.rights import Role, scopes_of
 from cordee.services.accounts.store import changes
+from cordee.services.accounts.tables import families
 from cordee.wire import credentials, vouch
 from cordee.wire.credentials import Page
 from cordee.wire.vouch import TO_GATEWAYS, TO_SERVICES, Vouched
@@ -146,6 +149,45 @@ async def test_a_signing_in_that_ends_takes_its_tokens_along_and_no_others(house
     assert before is not None
     assert after is not None
     assert before[1] != after[1], "a browser's session that began with the old password holds no more"
+
+
+@on_both
+async def test_a_sign_in_that_was_ended_is_told_for_as_long_as_a_browsers_session_of_it_could_last(
+    house: House, gateway: Gateway, tmp_path: Path
+):
+    token, began_s = await house.token(), house.clock
+    me = await house.ok("GET", "/v1/auth/me", token)
+    await gateway.follow()
+    caller = gateway.credentials.identify(token.encode())
+    assert caller is not None
+    of = gateway.credentials.sign_in(token.encode(), caller.scopes, began_s)
+    assert of is not None
+    assert (of.scopes, of.until_s) == (caller.scopes, began_s + house.settings.feed.ended_kept_s)
+    stands = gateway.credentials.signed_in(me["id"], of, began_s)
+    assert stands is not None
+    assert stands[0] == caller
+    await house.ok("POST", "/v1/auth/logout", token)
+    await gateway.follow()
+    assert gateway.credentials.signed_in(me["id"], of, began_s) is None
+    service = house.app.state.service
+    async with service.changing() as on:
+        await on.execute(update(families).values(expires_at=house.clock + 60))
+    for passed_s in (
+        3600.0,
+        of.until_s - began_s - 3601.0,
+    ):  # long after its tokens, and with a family that is over as well
+        house.clock += passed_s
+        await forget_expired(service)
+        fresh = Gateway(house, tmp_path)
+        await fresh.follow()
+        assert fresh.credentials.known.has_ended(of.id)
+        assert fresh.credentials.signed_in(me["id"], of, began_s) is None
+    house.clock += 3 * house.settings.tokens.access_s
+    await forget_expired(service)
+    fresh = Gateway(house, tmp_path)
+    await fresh.follow()
+    assert not fresh.credentials.known.has_ended(of.id), "nobody has to know any more"
+    assert fresh.credentials.signed_in(me["id"], of, began_s) is None
 
 
 async def test_a_user_who_was_demoted_has_only_what_is_left(house: House, gateway: Gateway):

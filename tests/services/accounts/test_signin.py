@@ -4,10 +4,12 @@ import asyncio
 import base64
 import json
 
+import httpx
 import pytest
 
+from cordee.wire.vouch import HEADER, TO_GATEWAYS, TO_SERVICES, Vouched, vouch
 from tests.services import on_both
-from tests.services.accounts.conftest import OWNER, PASSWORD, STRANGER, House
+from tests.services.accounts.conftest import OWNER, PASSWORD, SECRET, STRANGER, House
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +97,28 @@ async def test_signing_out_ends_both_tokens_and_no_others(house: House):
         await house.ask("POST", "/v1/auth/refresh", body={"refresh_token": mine["refresh_token"]})
     ).status_code == 401
     assert await house.ok("GET", "/v1/auth/me", other["access_token"])
+
+
+async def test_a_person_whom_a_gateway_vouches_for_is_told_who_they_are_and_may_nothing_else_here(house: House):
+    owner = await house.token()
+    user = await house.add(owner, "dev@example.com", "viewer")
+    said = Vouched(user["tenant"], user["id"], user["id"], frozenset({"chats.read", "users.write"}))
+
+    async def me(of: Vouched = said, aim: str = TO_SERVICES, secret: bytes = SECRET, **more: str) -> httpx.Response:
+        return await house.client.get("/v1/auth/me", headers={HEADER: vouch(of, aim, secret, house.clock), **more})
+
+    answer = await me()
+    assert (answer.status_code, answer.json()["id"], answer.json()["scopes"]) == (200, user["id"], ["chats.read"])
+    key = await house.ok("POST", "/v1/api_keys", owner, {"name": "k"})
+    of_key = Vouched(key["tenant"], key["id"], key["owner"], frozenset({"chats.read"}))
+    elsewhere = Vouched("tenant_of_another", user["id"], user["id"], said.scopes)
+    for refused in (me(aim=TO_GATEWAYS), me(secret=b"x" * 32), me(of_key), me(elsewhere), me(Authorization="Bearer x")):
+        assert (await refused).status_code == 401
+    for method, path in (("GET", "/v1/users"), ("GET", "/v1/api_keys"), ("POST", "/v1/auth/logout")):
+        headers = {HEADER: vouch(said, TO_SERVICES, SECRET, house.clock)}
+        assert (await house.client.request(method, path, headers=headers)).status_code == 401
+    await house.ok("POST", f"/v1/users/{user['id']}", owner, {"is_active": False})
+    assert (await me()).status_code == 401
 
 
 async def test_a_demoted_or_switched_off_user_loses_it_at_once(house: House):

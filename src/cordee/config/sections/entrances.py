@@ -71,16 +71,16 @@ class Gateway(Section, frozen=True):
 
 
 class Sessions(Section, frozen=True):
-    """Browsers at the web gateways: a key is exchanged for a signed cookie, see POST /v1/sessions."""
+    """Browsers at the web gateways: a key or a sign-in is exchanged for a signed cookie, see POST /v1/sessions."""
 
     enabled: bool = True
     lifetime_s: Annotated[float, Meta(ge=1, le=86_400 * 30)] = 43_200.0  # from the last renewal
     absolute_s: Annotated[float, Meta(ge=1, le=86_400 * 365)] = (
-        604_800.0  # from the login; then the key is wanted again
+        604_800.0  # from the beginning; of a sign-in's no longer than services.accounts.feed.ended_kept_s
     )
     rotate_s: Annotated[float, Meta(ge=10, le=86_400 * 365)] = 86_400.0  # how long one secret signs
     ended_per_key_max: Annotated[int, Meta(ge=1, le=10_000)] = (
-        64  # logouts remembered; beyond, all sessions of that key end
+        64  # logouts remembered; beyond, all sessions of that key or user end
     )
 
 

@@ -317,6 +317,12 @@ class Feed(Section, frozen=True):
         7 * 86_400.0  # a gateway that was away for longer begins anew
     )
     tokens_max: Annotated[int, Meta(ge=16, le=1_000_000)] = 4096  # verified tokens that a gateway remembers
+    ended_kept_s: Annotated[float, Meta(ge=3600, le=366 * 86_400)] = (
+        7 * 86_400.0  # sign-ins that were ended are told for so long; no browser's session of a sign-in lasts longer
+    )
+    ended_max: Annotated[int, Meta(ge=1000, le=10_000_000)] = (
+        100_000  # of these a gateway remembers; beyond, the oldest sessions of sign-ins end
+    )
 
 
 class Provider(Section, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ NAME = "accounts"
 SECRET_FILE = "accounts.secret"  # noqa: S105 - a name, in the data directory
 HISTORY = Path(str(migrations.__file__)).parent
 TIDY_S = 600.0  # between two looks for what has expired
-ENDED_TOLD_LIVES = 2.0  # of a token; after one nobody has to hear of a signing in that was ended
+ENDED_TOLD_LIVES = 2.0  # of a token, before a signing in that was ended is forgotten
 _log = logging.getLogger(__name__)
 
 
@@ -101,16 +101,21 @@ async def _oauth_error(_request: Request, error: Exception) -> Response:
     return oauth.oauth_error(error)
 
 
+async def forget_expired(service: Service) -> None:
+    """Drop what has expired. Raises AwayError."""
+    now, tokens, feed = service.now(), service.settings.tokens, service.settings.feed
+    ended_before = now - ENDED_TOLD_LIVES * tokens.access_s - feed.ended_kept_s
+    async with service.database.writing() as on:
+        await grants.forget(on, now, ended_before)
+        await safety.forget_failures(on, now - service.settings.lockout.forgotten_s)
+        await changes.forget(on, now - feed.gone_kept_s, ended_before)
+
+
 async def _tidy(service: Service) -> None:
     """Drop what has expired, now and then, until cancelled."""
     while True:
         try:
-            async with service.database.writing() as on:
-                await grants.forget(on, service.now())
-                await safety.forget_failures(on, service.now() - service.settings.lockout.forgotten_s)
-                tokens, feed = service.settings.tokens, service.settings.feed
-                ended_before = service.now() - ENDED_TOLD_LIVES * tokens.access_s
-                await changes.forget(on, service.now() - feed.gone_kept_s, ended_before)
+            await forget_expired(service)
         except AwayError as error:
             _log.warning("what has expired stays for now: %s", error)
         except Exception as error:

@@ -56,6 +56,7 @@ class Feed:
         return Page(
             _life(clock, form), begin, revision, service.settings.issuer, service.settings.audience, clock.revision,
             begin != after, has_more, keys, told.keys, told.principals, told.tenants, told.ended, told.gone,
+            service.settings.feed.ended_kept_s,
         )  # fmt: skip
 
     async def _look(self) -> Clock:

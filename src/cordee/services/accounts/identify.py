@@ -17,6 +17,7 @@ from cordee.services.accounts.service import Actor, Service
 from cordee.services.accounts.store import grants, people, programs
 from cordee.services.accounts.tokens import TOKEN_CHARACTERS_MAX, Claims
 from cordee.services.base.errors import Problem
+from cordee.wire.vouch import Vouched
 
 BEARER = "bearer "
 _REFUSAL = "Show an API key or an access token that is in force: `Authorization: Bearer …`."
@@ -30,11 +31,16 @@ class Shown:
     keys: tuple[str, ...] = ()
 
 
+def refused() -> Problem:
+    """The same for whatever is wrong."""
+    return Problem(401, _REFUSAL, code="invalid_api_key")
+
+
 async def identify(service: Service, shown: Shown) -> Actor:
     """Who shows this. Raises Problem: 401, which says the same whatever is wrong, and 400 for two different keys."""
     key = _one_of(shown)
     if key is None:
-        raise Problem(401, _REFUSAL, code="invalid_api_key")
+        raise refused()
     found = None
     if len(key) <= TOKEN_CHARACTERS_MAX:
         if key.startswith(secrets_made.API_KEY):
@@ -44,7 +50,7 @@ async def identify(service: Service, shown: Shown) -> Actor:
             claims = service.mint.read(key)
             found = await by_claims(service, claims) if claims else None
     if found is None:
-        raise Problem(401, _REFUSAL, code="invalid_api_key")
+        raise refused()
     return found
 
 
@@ -75,6 +81,18 @@ async def by_claims(service: Service, claims: Claims) -> Actor | None:
             return None
         held = await held_by(on, user)
         return Actor(user.id, user.tenant, claims.scopes & (held | IDENTITY), user.role, family.id)
+
+
+async def by_vouched(service: Service, said: Vouched) -> Actor | None:
+    """Whom a gateway vouches for that has read a person's cookie: with what is still theirs, and without the sign-in, so that it ends
+    and changes nothing that only who signed in may."""
+    if not said.subject or said.key != said.subject:
+        return None
+    async with service.database.reading() as on:
+        user = await people.user_of(on, said.tenant, said.subject)
+        if user is None or not user.is_active:
+            return None
+        return Actor(user.id, user.tenant, said.scopes & (await held_by(on, user) | IDENTITY), user.role)
 
 
 async def held_by(on: AsyncConnection, user: User) -> frozenset[str]:

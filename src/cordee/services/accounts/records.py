@@ -5,6 +5,7 @@ from __future__ import annotations
 from cordee.domain.caller import ORDINARY, UNBOUNDED, UNLIMITED, Allowances, Bounds, Standing
 from cordee.domain.record import record
 from cordee.services.accounts.rules.rights import SCOPES, Role
+from cordee.wire import credentials
 
 
 @record
@@ -47,7 +48,7 @@ class Application:
     created_at: float
 
 
-OWN_CLIENT = "cordee"
+OWN_CLIENT = credentials.OWN_CLIENT
 # What no tenant registered: our own sign-in and command line. It acts for whoever signs in with it, never for itself.
 OWN = Application(OWN_CLIENT, "", "the command line of Cordée", SCOPES, (), None, 0.0)
 

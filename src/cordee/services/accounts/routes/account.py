@@ -5,7 +5,7 @@ from __future__ import annotations
 from cordee.services.accounts import applications, keys, membership, signin
 from cordee.services.accounts.membership import Change, Person
 from cordee.services.accounts.routes import shapes
-from cordee.services.accounts.routes.who import At, KeyId, PathId, Who, listing
+from cordee.services.accounts.routes.who import At, KeyId, PathId, Who, WhoInBrowser, listing
 from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.signin import Issued
 from cordee.services.base.errors import Problem, documented
@@ -45,8 +45,8 @@ async def logout(service: At, who: Who) -> shapes.Removed:
 
 
 @router.get("/auth/me", tags=["signing in"])
-async def me(who: Who) -> shapes.Myself:
-    """Who this key or token belongs to."""
+async def me(who: WhoInBrowser) -> shapes.Myself:
+    """Who this key, token or browser's session belongs to."""
     role = None if who.role is None else shapes.role_name(who.role)
     return shapes.Myself(id=who.id, tenant=who.tenant, role=role, scopes=sorted(who.scopes))
 

@@ -7,10 +7,12 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from cordee.services.accounts.identify import Shown, identify
+from cordee.services.accounts.identify import Shown, by_vouched, identify, refused
 from cordee.services.accounts.service import Actor, Service
+from cordee.services.base.ground import Ground
 from cordee.services.base.identifiers import PATTERN
 from cordee.services.base.paging import Listing, Page, taken
+from cordee.wire.vouch import HEADER, TO_SERVICES, vouched
 
 _bearer = HTTPBearer(auto_error=False, description="An API key (`sk-cordee-…`) or an access token.")
 S = TypeVar("S")
@@ -30,6 +32,20 @@ async def _actor(
     return await identify(service, shown_by(request))
 
 
+async def _person(
+    request: Request, service: At, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Actor:
+    shown = shown_by(request)
+    if shown.authorization or shown.keys or HEADER not in request.headers:
+        return await identify(service, shown)
+    ground: Ground = request.app.state.ground
+    said = vouched(request.headers[HEADER], TO_SERVICES, ground.secret, ground.now())
+    found = None if said is None else await by_vouched(service, said)
+    if found is None:
+        raise refused()
+    return found
+
+
 def shown_by(request: Request) -> Shown:
     """The key or token wherever gateways take one from, too."""
     values = request.headers.getlist
@@ -37,6 +53,7 @@ def shown_by(request: Request) -> Shown:
 
 
 Who = Annotated[Actor, Depends(_actor)]
+WhoInBrowser = Annotated[Actor, Depends(_person)]  # or a person for whose cookie a gateway vouches
 PathId = Annotated[str, Path(pattern=PATTERN)]
 KeyId = Annotated[str, Path(pattern=PATTERN, title="API key")]
 

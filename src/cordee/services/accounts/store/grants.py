@@ -139,10 +139,11 @@ async def take_device(on: AsyncConnection, digest: str) -> bool:
     return (await on.execute(delete(devices).where(devices.c.digest == digest))).rowcount == 1
 
 
-async def forget(on: AsyncConnection, now: float) -> None:
-    """Drop what has expired."""
-    for table in (families, refresh_tokens, codes, devices, outside_sign_ins):
+async def forget(on: AsyncConnection, now: float, ended_before: float) -> None:
+    """Drop what has expired. A family stays until `ended_before`, because gateways are told from it that it was ended."""
+    for table in (refresh_tokens, codes, devices, outside_sign_ins):
         await on.execute(delete(table).where(table.c.expires_at < now))
+    await on.execute(delete(families).where(families.c.expires_at < ended_before))
 
 
 def _family(row: Row[Any]) -> Family:
