@@ -104,7 +104,7 @@ def test_what_is_kept_is_given_back(platform: Platform) -> None:
 @pytest.mark.model
 def test_a_worker_killed_during_an_answer_costs_nothing(platform: Platform) -> None:
     [request] = [block for block in blocks("sh") if block.startswith("curl")]
-    greedy = platform.at_home(request).replace('"stream": true', '"stream": true, "temperature": 0, "max_tokens": 400')
+    greedy = platform.at_home(request).replace('"max_tokens": 200', '"temperature": 0, "max_tokens": 400')
     whole = re.findall(r'"content":("(?:[^"\\]|\\.)*")', platform.run("sh", "-c", greedy))
     answer = subprocess.Popen(["sh", "-c", greedy], env=platform.environment, stdout=subprocess.PIPE, text=True)
     assert answer.stdout is not None

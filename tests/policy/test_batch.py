@@ -94,6 +94,34 @@ def test_a_more_urgent_prompt_overtakes_one_that_has_begun():
     assert step(p).chunks == (Chunk(2, 1, 0, 8, True),)
 
 
+def test_an_urgent_prompt_has_every_other_step_without_those_of_lower_classes():
+    p = planner()
+    for key in (1, 2):
+        add(p, key, 4, 2)
+        step(p)
+    add(p, 3, 40, 0)
+    assert counts(step(p)) == [(3, 40)]
+    assert counts(step(p)) == [(1, 1), (2, 1), (3, 1)]
+    add(p, 4, 150, 1)
+    assert [counts(step(p)) for _ in range(4)] == [
+        [(3, 1), (4, 16)],
+        [(1, 1), (2, 1), (3, 1), (4, 16)],
+        [(3, 1), (4, 16)],
+        [(1, 1), (2, 1), (3, 1), (4, 16)],
+    ]
+
+
+def test_an_urgent_prompt_takes_no_lower_prompt_along_in_a_step_of_its_own():
+    p = planner(batch=32)
+    add(p, 1, 4, 2)
+    step(p)
+    add(p, 2, 100, 2)
+    step(p)
+    add(p, 3, 8, 0)
+    assert counts(step(p)) == [(3, 8)]
+    assert counts(step(p)) == [(1, 1), (2, 16), (3, 1)]
+
+
 def test_a_short_prompt_does_not_wait_for_a_long_one_that_came_before():
     p = planner(batch=16)
     add(p, 1, 100)

@@ -3,7 +3,8 @@
 A sequence is a row of known tokens of which the first `computed` are in the cache. Whatever is known and not computed has
 to run; when all of it has run, the logits of its last token give one token more. So there is one rule for prompts, for
 decoding and for going on with somebody else's answer: a sequence with one token left to run decodes, one with more
-prefills. Every step runs all that decode; prompts share the rows that are left (policy.rows).
+prefills. Every step runs all that decode; prompts share the rows that are left (policy.rows). For a prompt of a higher class, every
+other step leaves out lower ones that decode.
 
 Who gets a slot is decided as at the gateway: strictly by class, with ageing, and fairly between tenants (policy.line). Where all
 slots run, a call of a higher class takes the slot of a lower one, which goes on later (policy.parking). A new sequence takes over
@@ -52,6 +53,7 @@ class Planner:
         ] = []  # whose turn has come and who have no slot: they follow somebody, or are parked
         self._deadlines: list[tuple[float, int]] = []  # a heap of (deadline, key); gone keys stay until met
         self._turns = 0
+        self._is_without_lower = False  # the last step was
         self._now_s = 0.0
         self.adjust(limits)
 
@@ -149,21 +151,19 @@ class Planner:
         expired = self._expire(making)
         if self._called or self._line.waiting:
             self._admit(making)
-        decoding: list[Chunk] = []
+        decoding: list[Sequence] = []
         prompts: list[Sequence] = []
         for sequence in self._slots.running:
-            if sequence is None:
-                continue
-            if sequence.is_decoding:
-                decoding.append(Chunk(sequence.key, sequence.slot, sequence.computed, 1, True))
-            else:
-                prompts.append(sequence)
+            if sequence is not None:
+                (decoding if sequence.is_decoding else prompts).append(sequence)
+        decoding, prompts = self._without_lower(decoding, prompts)
+        chunks = [Chunk(one.key, one.slot, one.computed, 1, True) for one in decoding]
         if prompts:
             shares = share_rows(prompts, len(decoding), self.limits, self.cost)
-            decoding += [_chunk(sequence, count) for sequence, count in shares]
-            decoding.sort(key=attrgetter("slot"))
+            chunks += [_chunk(sequence, count) for sequence, count in shares]
+            chunks.sort(key=attrgetter("slot"))
         return Plan(
-            tuple(decoding),
+            tuple(chunks),
             tuple(making.operations),
             tuple(expired),
             tuple(making.reused),
@@ -171,6 +171,17 @@ class Planner:
         )
 
     # -- inside
+
+    def _without_lower(
+        self, decoding: list[Sequence], prompts: list[Sequence]
+    ) -> tuple[list[Sequence], list[Sequence]]:
+        """Who is in the step. A prompt of a higher class than some that decode has every other step without them: its first token does
+        not wait for theirs, and theirs come half as often at worst."""
+        urgent = min((one.place for one in prompts), default=len(Priority))
+        self._is_without_lower = not self._is_without_lower and any(one.place > urgent for one in decoding)
+        if not self._is_without_lower:
+            return decoding, prompts
+        return [one for one in decoding if one.place <= urgent], [one for one in prompts if one.place == urgent]
 
     def _expire(self, making: Making) -> list[int]:
         expired = []
