@@ -29,7 +29,7 @@ from cordee.services.base.body import BodyLimit
 from cordee.services.base.database import AwayError, Database
 from cordee.services.base.description import describe
 from cordee.services.base.ground import Ground
-from cordee.services.base.migrate import HEAD, migrate
+from cordee.services.base.living import beside, opened
 from cordee.services.base.outbox import Outbox
 from cordee.services.base.seal import Seal, secret_of
 
@@ -62,22 +62,15 @@ def create(
 
     @contextlib.asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        await migrate(database, HISTORY, metadata, settings.database.migrate_wait_s, HEAD)
-        await service.mint.keep()
-        beside = [
-            asyncio.create_task(service.outbox.run(database, ground.publisher, now)),
-            asyncio.create_task(_tidy(service)),
-        ]
         try:
-            yield
+            async with opened(database, HISTORY, metadata, settings.database.migrate_wait_s):
+                await service.mint.keep()
+                async with beside(service.outbox.run(database, ground.publisher, now), _tidy(service)):
+                    yield
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
             service.hasher.close()
             for one in known.values():
                 await one.close()
-            await database.close()
 
     app = FastAPI(
         title="Cordée accounts", version="1", lifespan=living, docs_url=None,

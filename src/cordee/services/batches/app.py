@@ -17,7 +17,7 @@ from cordee.services.base.database import Database
 from cordee.services.base.description import describe
 from cordee.services.base.ground import Ground
 from cordee.services.base.jobs import Jobs
-from cordee.services.base.migrate import HEAD, migrate
+from cordee.services.base.living import beside, opened
 from cordee.services.base.outbox import Outbox
 from cordee.services.base.runner import Runner
 from cordee.services.base.saga import Job, JobState
@@ -47,19 +47,12 @@ def create(settings: Batches, database: Database, ground: Ground) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        await migrate(database, HISTORY, metadata, settings.database.migrate_wait_s, HEAD)
         runner = Runner(database, service.jobs, sagas, settings.jobs, ground.now, ended, service.awake)
-        beside = [
-            asyncio.create_task(service.outbox.run(database, ground.publisher, ground.now)),
-            asyncio.create_task(runner.run()),
-        ]
-        try:
+        async with (
+            opened(database, HISTORY, metadata, settings.database.migrate_wait_s),
+            beside(service.outbox.run(database, ground.publisher, ground.now), runner.run()),
+        ):
             yield
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            await database.close()
 
     app = FastAPI(
         title="Cordée batches", version="1", lifespan=living, docs_url=None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from cordee.services.base.body import BodyLimit
 from cordee.services.base.database import Database
 from cordee.services.base.description import describe
 from cordee.services.base.ground import Ground
-from cordee.services.base.migrate import HEAD, migrate
+from cordee.services.base.living import beside, opened
 from cordee.services.base.outbox import Outbox
 from cordee.services.chats import migrations
 from cordee.services.chats.log import Log
@@ -52,20 +51,13 @@ def create(settings: Chats, database: Database, ground: Ground) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        await migrate(database, HISTORY, metadata, settings.database.migrate_wait_s, HEAD)
-        beside = [
-            asyncio.create_task(service.outbox.run(database, ground.publisher, ground.now)),
-            asyncio.create_task(service.recorder.run()),
-        ]
-        try:
-            async with responding(service) as app.state.responses:
+        with contextlib.closing(service.recorder):
+            async with (
+                opened(database, HISTORY, metadata, settings.database.migrate_wait_s),
+                beside(service.outbox.run(database, ground.publisher, ground.now), service.recorder.run()),
+                responding(service) as app.state.responses,
+            ):
                 yield
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            service.recorder.close()
-            await database.close()
 
     app = FastAPI(
         title="Cordée chats", version="1", lifespan=living, docs_url=None,

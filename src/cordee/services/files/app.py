@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -18,7 +17,7 @@ from cordee.services.base.body import BodyLimit
 from cordee.services.base.database import AwayError, Database
 from cordee.services.base.description import describe
 from cordee.services.base.ground import Ground
-from cordee.services.base.migrate import HEAD, migrate
+from cordee.services.base.living import beside, opened
 from cordee.services.base.outbox import Outbox
 from cordee.services.files import migrations, sweep
 from cordee.services.files.cipher import DamagedError, keyring
@@ -45,19 +44,12 @@ def create(settings: Files, database: Database, ground: Ground) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        await migrate(database, HISTORY, metadata, settings.database.migrate_wait_s, HEAD)
-        beside = [
-            asyncio.create_task(service.outbox.run(database, ground.publisher, ground.now)),
-            asyncio.create_task(sweep.run(service)),
-        ]
-        try:
-            yield
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            service.close()
-            await database.close()
+        with contextlib.closing(service):
+            async with (
+                opened(database, HISTORY, metadata, settings.database.migrate_wait_s),
+                beside(service.outbox.run(database, ground.publisher, ground.now), sweep.run(service)),
+            ):
+                yield
 
     app = FastAPI(
         title="Cordée files", version="1", lifespan=living, docs_url=None, redoc_url=None, redirect_slashes=False,

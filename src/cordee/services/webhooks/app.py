@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from cordee.services.base.database import Database, DatabaseError
 from cordee.services.base.description import describe
 from cordee.services.base.ground import Ground
 from cordee.services.base.inbox import Inbox
-from cordee.services.base.migrate import HEAD, migrate
+from cordee.services.base.living import beside, opened
 from cordee.services.base.outbox import Outbox
 from cordee.services.webhooks import hearing, migrations
 from cordee.services.webhooks.delivering import Deliverer
@@ -49,20 +48,10 @@ def create(settings: Webhooks, database: Database, ground: Ground, context: ssl.
 
     @contextlib.asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
-        await migrate(database, HISTORY, metadata, settings.database.migrate_wait_s, HEAD)
-        beside = [
-            asyncio.create_task(service.outbox.run(database, ground.publisher, ground.now)),
-            asyncio.create_task(deliverer.run()),
-        ]
-        if ground.broker is not None:
-            beside.append(asyncio.create_task(inbox.run(ground.broker)))
-        try:
-            yield
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            await database.close()
+        async with opened(database, HISTORY, metadata, settings.database.migrate_wait_s):
+            hears = () if ground.broker is None else (inbox.run(ground.broker),)
+            async with beside(service.outbox.run(database, ground.publisher, ground.now), deliverer.run(), *hears):
+                yield
 
     app = FastAPI(
         title="Cordée webhooks", version="1", lifespan=living, docs_url=None, redoc_url=None, redirect_slashes=False,
