@@ -368,6 +368,8 @@ def test_a_full_disk_stops_uploads_and_nothing_else(tmp_path: Path) -> None:
             PATIENCE_S,
         )
         again = client.responses.create(model="oracle", input="x", max_output_tokens=SHORT)
+        # It queues behind what waits on disk, if anything still does.
+        until(lambda: _stored(client, again.id), "it is stored", PATIENCE_S)
         assert client.responses.retrieve(again.id).output_text == again.output_text
         until(lambda: len(_contents(house)) == len(contents) + 1, "one more content, and nothing half", PATIENCE_S)
         checked = subprocess.run(
