@@ -65,8 +65,51 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, monkeypatch)
 
 
+def unasked(bench: Bench) -> Config:
+    return structs.replace(bench.config, engine=structs.replace(bench.config.engine, weights="auto"))
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a processor without fast kernels says of itself."""
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nflags\t\t: fpu sse avx2 avx512f\n")
+    monkeypatch.setattr(weights, "CPUINFO", info)
+    return info
+
+
+def test_unasked_a_small_model_is_written_anew_where_the_kernels_are_slow(bench: Bench, slow: Path) -> None:
+    made = bench.load(unasked(bench))
+    assert made is not None
+    assert made.read_bytes() == MADE
+    slow.write_text("processor : 0\nflags\t\t: fpu avx512f amx_tile amx_int8\n")
+    assert bench.load(unasked(bench)) == bench.source
+    slow.unlink()
+    assert bench.load(unasked(bench)) == bench.source, "nobody knows which processor that is"
+
+
+def test_unasked_a_large_model_is_used_as_it_is(bench: Bench, slow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "BEST_BYTES_MAX", 1000)
+    assert bench.load(unasked(bench)) == bench.source
+    assert (bench.times, bench.lines) == (0, [])
+
+
+def test_unasked_what_cannot_be_written_anew_is_used_as_it_is(
+    bench: Bench, slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "free_bytes", lambda path: 1 << 20)
+    assert bench.load(unasked(bench)) == bench.source
+    assert "The file is used as it is" in bench.lines[0]
+
+    def damaged(path: Path) -> Header:
+        raise ModelError("not a model")
+
+    monkeypatch.setattr(weights, "whole_header", damaged)
+    assert bench.load(unasked(bench)) == bench.source, "and whoever loads it says what is wrong"
+
+
 def test_unless_it_is_asked_for_nothing_is_looked_at(bench: Bench) -> None:
-    assert bench.load(structs.replace(bench.config, engine=Engine())) == bench.source
+    assert bench.load(structs.replace(bench.config, engine=Engine(weights="file"))) == bench.source
     assert file_to_load(bench.config, ModelFile("oracle", None, None), bench.cache, bench.lines.append) is None
     assert not bench.lines
 

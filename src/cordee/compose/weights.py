@@ -21,10 +21,17 @@ from cordee.compose.sizing import whole_header
 from cordee.config.tree import Config
 from cordee.engine.fingerprint import file_sha256
 from cordee.kernels.encoding import bytes_anew, reason_to_stay
+from cordee.kernels.gguf import Header
 from cordee.kernels.library import KernelsError, build_of, first
 from cordee.kernels.quantize import kind_named, quantised_tensors
 
-AS_IN_THE_FILE = "file"
+AS_IN_THE_FILE, AS_IS_BEST = "file", "auto"
+BEST = "q8_0"  # where kernels are slow with the file's type
+BEST_BYTES_MAX = (
+    512 << 20
+)  # written anew unasked: the weights of larger models take longer to read than to compute with
+FAST_FLAGS = frozenset({"amx_int8"})  # of processors that have fast kernels for all types
+CPUINFO = Path("/proc/cpuinfo")
 BUILD_DIGITS = 16  # of a hash, in a name: two builds on one machine do not meet in them
 DIRECTORY_MODE, RECORD_MODE = 0o755, 0o644  # models are no secret
 CURE = 'or use the file as it is: engine.weights = "file"'
@@ -54,10 +61,44 @@ def file_to_load(config: Config, found: ModelFile, cache: Path, say: Say) -> Pat
     wanted, source = config.engine.weights, found.path
     if wanted == AS_IN_THE_FILE or source is None:
         return source
+    if wanted == AS_IS_BEST:
+        return _best(config, found, source, cache, say)
     header = whole_header(source)
     if why := reason_to_stay(header):
         say(f'{found.name}: engine.weights = "{wanted}" changes nothing: {why}; the file is used as it is')
         return source
+    return _written(config, found, source, header, wanted, cache, say)
+
+
+def _best(config: Config, found: ModelFile, source: Path, cache: Path, say: Say) -> Path:
+    """What a small model is fastest with here. Nobody asked for another file, so nothing that is wrong with one holds anybody up."""
+    if has_fast_kernels():
+        return source
+    try:
+        header = whole_header(source)
+        if reason_to_stay(header) or bytes_anew(header) > BEST_BYTES_MAX:
+            return source
+        return _written(config, found, source, header, BEST, cache, say)
+    except WeightsError as error:
+        say(f"{error}. The file is used as it is, which is slower")
+    except ModelError:
+        pass  # whoever loads it says what is wrong with it
+    return source
+
+
+def has_fast_kernels() -> bool:
+    """Whether this processor multiplies by weights of any type in blocks."""
+    try:
+        flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "")
+    except OSError:
+        return True  # who knows: nothing is written unasked
+    return not FAST_FLAGS.isdisjoint(flags.split())
+
+
+def _written(
+    config: Config, found: ModelFile, source: Path, header: Header, wanted: str, cache: Path, say: Say
+) -> Path:
+    """The model's file with its weights of another type. Raises WeightsError, and ModelError for a file that is not sound."""
     try:
         library = library_directory(config.engine.library, cache)
         sha256 = found.sha256 or file_sha256(source)

@@ -28,7 +28,7 @@ class Serve(Section, frozen=True):
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     batch: Annotated[int, Meta(ge=0, le=16384)] = 0
     ubatch: Annotated[int, Meta(ge=0, le=4096)] = 0
-    weights: Literal["", "file", "q8_0"] = ""  # "": as [engine] says
+    weights: Literal["", "auto", "file", "q8_0"] = ""  # "": as [engine] says
     # Of guests only: what follows is for kind = "vllm" and kind = "sglang".
     command: Annotated[str, Meta(max_length=4096)] = ""  # its program; "": vllm, or sglang, where PATH finds it
     gpus: tuple[
