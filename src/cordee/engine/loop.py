@@ -136,7 +136,10 @@ class StepLoop:
         if broken:
             chunks = [chunk for chunk in chunks if chunk.slot not in broken]
         if not self._answers.adapted and not self._adapter:
-            self._run_group(chunks, learns=not plan.operations)
+            together = [[chunk] for chunk in chunks] if plan.apart else [chunks]
+            for those in together:
+                if not plan.apart or those[0].key in self._choices:  # else its job failed a moment ago
+                    self._run_group(those, learns=not plan.operations)
             return
         adapter_of = {chunk.key: self._choices[chunk.key].job.adapter for chunk in chunks}
         for _, group in groupby(
@@ -214,7 +217,7 @@ class StepLoop:
         took_s = self._now() - began_s
         self.counts.kernel_s += took_s
         if learns:
-            prompts = [(chunk.start, chunk.count) for chunk in chunks if chunk.count > 1 or not chunk.last]
+            prompts = [(chunk.start, chunk.count) for chunk in chunks if chunk.count > 1]
             self._planner.cost.note_step(len(chunks) - len(prompts), prompts, took_s)
         self._lost = 0
         self._settle(chunks, logits)

@@ -3,8 +3,7 @@
 A sequence is a row of known tokens of which the first `computed` are in the cache. Whatever is known and not computed has
 to run; when all of it has run, the logits of its last token give one token more. So there is one rule for prompts, for
 decoding and for going on with somebody else's answer: a sequence with one token left to run decodes, one with more
-prefills. Every step runs all that decode; prompts share the rows that are left (policy.rows). For a prompt of a higher class, every
-other step leaves out lower ones that decode.
+prefills. policy.steps says what of those who have a slot is run in a step.
 
 Who gets a slot is decided as at the gateway: strictly by class, with ageing, and fairly between tenants (policy.line). Where all
 slots run, a call of a higher class takes the slot of a lower one, which goes on later (policy.parking). A new sequence takes over
@@ -15,7 +14,6 @@ one call, calls with one system prompt, and the turns of a conversation are the 
 from __future__ import annotations
 
 import heapq
-from operator import attrgetter
 from typing import assert_never
 
 from cordee.domain.call import Priority
@@ -25,10 +23,10 @@ from cordee.policy.parking import Way
 from cordee.policy.plan import Chunk, Copy, Entry, Limits, Move, Operation, Plan, Restore, Save, Trim
 from cordee.policy.prefix import BLOCK, Match
 from cordee.policy.route import Size, Want
-from cordee.policy.rows import share_rows
 from cordee.policy.sequence import Making, Sequence
 from cordee.policy.slots import Slots
 from cordee.policy.stepcost import StepCost
+from cordee.policy.steps import Steps
 
 __all__ = [
     "Chunk", "Copy", "Entry", "Limits", "Move", "Operation", "Plan", "Planner", "Restore", "Save", "StepCost", "Trim", "Way",
@@ -44,6 +42,7 @@ class Planner:
     def __init__(self, limits: Limits) -> None:
         self._reserved = limits.slots
         self.cost = StepCost()
+        self._steps = Steps(self.cost)
         self._sequences: dict[int, Sequence] = {}
         self._slots = Slots(limits, self.cost, self._sequences.get)
         self._line = Line(TENANTS_MAX)
@@ -53,7 +52,6 @@ class Planner:
         ] = []  # whose turn has come and who have no slot: they follow somebody, or are parked
         self._deadlines: list[tuple[float, int]] = []  # a heap of (deadline, key); gone keys stay until met
         self._turns = 0
-        self._is_without_lower = False  # the last step was
         self._now_s = 0.0
         self.adjust(limits)
 
@@ -151,37 +149,17 @@ class Planner:
         expired = self._expire(making)
         if self._called or self._line.waiting:
             self._admit(making)
-        decoding: list[Sequence] = []
-        prompts: list[Sequence] = []
-        for sequence in self._slots.running:
-            if sequence is not None:
-                (decoding if sequence.is_decoding else prompts).append(sequence)
-        decoding, prompts = self._without_lower(decoding, prompts)
-        chunks = [Chunk(one.key, one.slot, one.computed, 1, True) for one in decoding]
-        if prompts:
-            shares = share_rows(prompts, len(decoding), self.limits, self.cost)
-            chunks += [_chunk(sequence, count) for sequence, count in shares]
-            chunks.sort(key=attrgetter("slot"))
+        chunks, apart = self._steps.compose(self._slots.running, self.limits)
         return Plan(
             tuple(chunks),
             tuple(making.operations),
             tuple(expired),
             tuple(making.reused),
             tuple(making.parked.items()),
+            apart,
         )
 
     # -- inside
-
-    def _without_lower(
-        self, decoding: list[Sequence], prompts: list[Sequence]
-    ) -> tuple[list[Sequence], list[Sequence]]:
-        """Who is in the step. A prompt of a higher class than some that decode has every other step without them: its first token does
-        not wait for theirs, and theirs come half as often at worst."""
-        urgent = min((one.place for one in prompts), default=len(Priority))
-        self._is_without_lower = not self._is_without_lower and any(one.place > urgent for one in decoding)
-        if not self._is_without_lower:
-            return decoding, prompts
-        return [one for one in decoding if one.place <= urgent], [one for one in prompts if one.place == urgent]
 
     def _expire(self, making: Making) -> list[int]:
         expired = []
@@ -285,11 +263,3 @@ class Planner:
         if sequence.computed and not sequence.parkings:
             sequence.reused = sequence.computed
             making.reused.append((sequence.key, sequence.computed))
-
-
-def _chunk(sequence: Sequence, count: int) -> Chunk:
-    start = sequence.computed
-    end = start + count
-    if sequence.scored_from is None:
-        return Chunk(sequence.key, sequence.slot, start, count, end == sequence.length)
-    return Chunk(sequence.key, sequence.slot, start, count, False, end - max(start, min(sequence.scored_from, end)))

@@ -12,10 +12,10 @@ from cordee.policy.parking import Way
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`slots` run at once, and `spare` more hold what was computed. `batch_tokens`: rows of one step. Of a step in which others
-    decode `prefill_tokens_max` rows may be of prompts, and they may make it `stretch_max` times as long as decoding alone takes, or
-    as long as one in which they decode too, if that is longer (0: no such bound); `prefill_tokens_min` are run whatever that takes. A
-    step in which nobody decodes takes about `prefill_s_max` at most (0: as long as `batch_tokens` take), because who comes meanwhile
-    waits for its end.
+    decode `prefill_tokens_max` rows may be of prompts. On the mean they make steps `stretch_max` times as long as decoding alone takes,
+    or as long as when they decode too, if that is longer (0: no such bound); no fewer than `prefill_tokens_min` of a prompt are run at
+    once, unless it has fewer left. Prompts take about `prefill_s_max` of one step at most, or what so many rows take, if that is longer
+    (0: nothing else), because others wait for its end.
 
     After `ageing_s` of waiting a call moves up one class. A sequence is parked at most `parkings_max` times; what is saved of all of
     them occupies `parked_bytes_max`. One token has `token_bytes` of cache, a whole slot `slot_bytes`. `keeps_prefixes`: what was
@@ -125,12 +125,13 @@ Operation = Copy | Move | Trim | Save | Restore
 
 @record
 class Plan:
-    """One step. `operations` come before it, in this order. `chunks` are in ascending order of slot. `expired`: sequences whose
-    deadline has passed; they are forgotten. `reused`: (key, tokens) of those that begin with what others have computed. `parked`:
-    those that have made room, and how what they had survives."""
+    """One step. `operations` come before it, in this order. `chunks` are in ascending order of slot; `apart`: one after the other is
+    faster than together. `expired`: sequences whose deadline has passed; they are forgotten. `reused`: (key, tokens) of those that begin
+    with what others have computed. `parked`: those that have made room, and how what they had survives."""
 
     chunks: tuple[Chunk, ...] = ()
     operations: tuple[Operation, ...] = ()
     expired: tuple[int, ...] = ()
     reused: tuple[tuple[int, int], ...] = ()
     parked: tuple[tuple[int, Way], ...] = ()
+    apart: bool = False

@@ -5,9 +5,8 @@ half of the rows are theirs, the shortest first, so that a short question does n
 on, and so everybody ends.
 
 The rows are bounded by the time they take as measured, because a row far into a long prompt costs many times one at the beginning:
-while others decode, so that their next token comes in time; else, so that who comes meanwhile does not wait for somebody's book
-either. In time means: not much later than without prompts, or as late as it will come when all who are here decode, if that is
-later. Without the second, one early decoder would hold a crowd of prompts to its own quick pace, and the engine would be half empty.
+while others decode, so that their next token comes in time (policy.allowance says how long prompts may take); else, so that who
+comes meanwhile does not wait for somebody's book either.
 """
 
 from __future__ import annotations
@@ -55,21 +54,14 @@ class _Room:
 
 
 def share_rows(
-    prompts: Iterable[Sequence], decoding: int, limits: Limits, cost: StepCost
+    prompts: Iterable[Sequence], decoding: int, seconds: float, limits: Limits, cost: StepCost
 ) -> list[tuple[Sequence, int]]:
-    """Rows for each of `prompts` that gets some, beside so many that decode. Nobody gets any in a step that is made to see what
-    decoding alone takes."""
+    """Rows for each of `prompts` that gets some, beside so many that decode: as many as take `seconds`, but not fewer than are worth a
+    pass."""
     prompts = sorted(prompts, key=_order)
-    rows, seconds = limits.batch_tokens - decoding, inf
+    rows = limits.batch_tokens - decoding
     if decoding:
         rows = min(rows, limits.prefill_tokens_max)
-        if limits.stretch_max:
-            if cost.wants_look():
-                return []
-            alone_s = cost.decode_s(decoding)
-            seconds = max(alone_s * limits.stretch_max, cost.decode_s(decoding + len(prompts))) - alone_s
-    elif limits.prefill_s_max:
-        seconds = limits.prefill_s_max
     room = _Room(rows, seconds, limits.prefill_tokens_min, cost)
     given: dict[int, tuple[Sequence, int]] = {}
     for _, group in groupby(prompts, key=_class):

@@ -17,6 +17,11 @@ ROW_S_FIRST = 0.001  # before any was measured; what a small model takes on two 
 ROWS_SHARE_MIN = 0.05  # of a step with prompts: what rows take at least, whatever decoding alone is thought to take
 LOOK_EVERY = 16  # steps with prompts before one without: the price of knowing is a sixteenth of their pace
 SURPRISE_MAX = 4.0  # times what was expected: a step that took longer met a neighbour, and says little about the next
+APART_MAX = 4  # sequences: more than so many are never faster in passes of their own
+APART_GAIN_MIN = 0.1  # of the time, so that noise does not make them change between the two
+APART_DOUBT = (
+    0.999  # of what a step together was known to take remains with each one apart: it is tried again after some hundred
+)
 MOVED_BYTES_PER_S_FIRST = 1e9  # memory that is touched for the first time; warm memory is ten times as fast
 
 
@@ -35,8 +40,23 @@ class StepCost:
         """Whether a step that only decodes is due, to know what that takes."""
         return not self._decode_s or self._mixed >= LOOK_EVERY
 
+    def is_faster_apart(self, sequences: int) -> bool:
+        """Whether so many decode faster one after the other than in one pass. Some kernels work on single rows with one method and on
+        several with another, which reads the weights in an order that memory serves more slowly: then two rows take three times as
+        long as one, and sixteen not ten times."""
+        together_s, alone_s = self._decode_s.get(sequences), self._decode_s.get(1)
+        if not 1 < sequences <= APART_MAX or not together_s or not alone_s:
+            return False
+        return sequences * alone_s < (1 - APART_GAIN_MIN) * together_s
+
+    def ran_apart(self, sequences: int) -> None:
+        """So many decoded one after the other: what is known of them together grows old."""
+        self._decode_s[sequences] *= APART_DOUBT
+
     def decode_s(self, sequences: int) -> float:
         """A step in which so many decode and nothing else runs; 0 while none was seen."""
+        if self.is_faster_apart(sequences):
+            return sequences * self._decode_s[1]
         known = self._decode_s.get(sequences)
         if known is not None or not self._decode_s:
             return known or 0.0

@@ -25,13 +25,11 @@ class Engine(Section, frozen=True):
     ubatch: Annotated[int, Meta(ge=16, le=4096)] = 128  # rows the kernels work on at once
     batch: Annotated[int, Meta(ge=32, le=16384)] = 2048  # prompt tokens per step while nobody decodes
     prefill_tokens_max: Annotated[int, Meta(ge=16, le=16384)] = 256  # prompt tokens per step while others decode
-    prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 4  # of them run in every step, however long that takes
+    prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 16  # of a prompt at once: fewer take nearly as long
     stretch_max: Annotated[float, Meta(ge=0, le=1000)] = (
-        1.75  # times a step without prompts: how long one with them takes, or as long as one in which all decode; 0: no bound
+        1.75  # times a step without prompts: how long steps take on the mean, or as long as when all decode; 0: no bound
     )
-    prefill_s_max: Annotated[float, Meta(ge=0, le=3600)] = (
-        0.25  # a step of nothing but prompt tokens takes so long; 0: no bound
-    )
+    prefill_s_max: Annotated[float, Meta(ge=0, le=3600)] = 0.25  # of one step at most, for prompt tokens; 0: no bound
     step_s_max: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0  # a step that takes longer is stopped and undone
     ageing_s: Positive = 20.0  # of waiting, then a call moves up one class
     spare: Annotated[int, Meta(ge=0, le=256)] = 2  # further slots, for what was computed of calls that do not run
