@@ -1,12 +1,13 @@
 """Tokens a second through the whole platform, beside llama.cpp's own server: same file, same kernels, same threads.
 
     bench/engine/setup.sh && bench/engine/build_llama_server.sh      # once; about 7 minutes
-    .venv/bin/python -m bench.throughput [--conc 1,4,16,64] [--rounds 2] [--threads 2] [--types file,Q8_0]
+    .venv/bin/python -m bench.throughput [--conc 1,4,16,64] [--rounds 2] [--threads 2] [--types default,file]
 
 Ours: one worker (exact mode, 64 slots) behind one gateway, over HTTP, streaming. Theirs: llama-server over HTTP with the kernels that
-our worker has chosen for this machine. `--types`: the file as it is, and what `cordee models quantize` makes of its weights; llama-server
-runs the file as it is, so ratios of the others compare two encodings. All are taken in turn, so that drift hits each. Closed
-loop, 64 prompt and 64 output tokens, greedy. Leave the machine alone while it runs: spinning threads crawl beside any neighbour.
+our worker has chosen for this machine. `--types`: `default`, where the engine may write the weights anew for the processor
+(`engine.weights = "auto"`), `file`, the file as it is, or what `cordee models quantize` makes of it; llama-server runs the file as it
+is. All are taken in turn, so that drift hits each. Closed loop, 64 prompt and 64 output tokens, greedy. Leave the machine alone while
+it runs: spinning threads crawl beside any neighbour.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ HERE = Path(__file__).parent / "engine"
 SCRATCH = Path(os.environ.get("ENG_SCRATCH", Path.home() / ".cache" / "bench-eng"))
 MODEL = SCRATCH / "model" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 CALLS = {1: 4, 4: 12, 16: 32, 64: 64}
-AS_IT_IS = "file"
+AS_IT_IS, DEFAULT = "file", "default"
 SLOTS, CONTEXT = 64, 160
 PEER = "llama-server"
 NO_REUSE = {"CORDEE_ENGINE_PREFIX_CACHE": "false"}  # prompts come again, and the peer is asked without its cache too
+AS_THE_FILE_IS = {"CORDEE_ENGINE_WEIGHTS": "file"}
 
 
 def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
 
 def encoded(kind: str, directory: Path) -> Path:
     """The model with weights of this type."""
-    if kind == AS_IT_IS:
+    if kind in {AS_IT_IS, DEFAULT}:
         return MODEL
     target = directory / f"{MODEL.stem}-{kind}.gguf"
     if not target.exists():
@@ -94,7 +96,7 @@ def main() -> None:
     parser.add_argument("--conc", default="1,4,16,64")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--types", default=AS_IT_IS)
+    parser.add_argument("--types", default=f"{DEFAULT},{AS_IT_IS}")
     args = parser.parse_args()
     levels = [int(level) for level in args.conc.split(",")]
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
@@ -111,7 +113,8 @@ def main() -> None:
         for _ in range(args.rounds):
             for kind in args.types.split(","):
                 path = str(encoded(kind, directory))
-                with Rig(directory, model=path, workers=1, worker_flags=flags, environment=NO_REUSE) as rig:
+                environment = NO_REUSE if kind == DEFAULT else NO_REUSE | AS_THE_FILE_IS
+                with Rig(directory, model=path, workers=1, worker_flags=flags, environment=environment) as rig:
                     kernels = chosen_kernels(rig.workers[0].pid)
                     model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
                     for level in levels:
