@@ -85,8 +85,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def test_a_model_on_demand_comes_with_its_first_call_goes_when_nobody_asks_and_comes_again(platform: Platform) -> None:
-    listed = {one.id: one.model_extra["cordee"]["state"] for one in platform.client.models.list() if one.model_extra}
-    assert listed == {FIRST: "loaded", DEMAND: "not loaded", COPY: "loaded"}
+    def listed() -> dict[str, str]:
+        return {one.id: one.model_extra["cordee"]["state"] for one in platform.client.models.list() if one.model_extra}
+
+    until(lambda: listed() == {FIRST: "loaded", DEMAND: "not loaded", COPY: "loaded"}, "both pinned models")
     assert platform.worker(DEMAND)["pid"] == 0
 
     said = platform.answer(DEMAND, 8)
