@@ -6,8 +6,11 @@ SHELL := /bin/sh
 BIN := .venv/bin
 BOOTSTRAP := scripts/bootstrap
 ARGS ?=
+# Where compiled modules are not kept, every process that a test starts compiles what it imports anew, and pytest every test.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help up test check rehearse bench lock clean
+.PHONY: help up test check lint fast rehearse bench lock clean
+.NOTPARALLEL:
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -16,18 +19,23 @@ up: ## install what is missing and start the platform; ARGS="--web 0.0.0.0:80 â€
 	@$(BOOTSTRAP) run
 	@exec $(BIN)/cordee up $(ARGS)
 
-check: ## format, lint, types, layers, fast tests: under a minute
+check: lint fast ## format, lint, types, layers, fast tests: two minutes on two cores
+
+# `make check test` runs the fast tests once: they are a step of both.
+test: fast ## every test but the rehearsals, with the real model and real processes
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m pytest --durations=20 -m "(e2e or model) and not rehearsal" $(ARGS)
+
+lint:
 	@$(BOOTSTRAP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto -m "not e2e and not rehearsal and not model" $(ARGS)
 
-test: ## every test but the rehearsals, with the real model and real processes
-	@$(BOOTSTRAP) test
+fast:
+	@$(BOOTSTRAP) check
 	$(BIN)/python -m pytest -n auto -m "not e2e and not rehearsal and not model" $(ARGS)
-	$(BIN)/python -m pytest --durations=20 -m "(e2e or model) and not rehearsal" $(ARGS)
 
 rehearse: ## the long rehearsals of what must survive
 	@$(BOOTSTRAP) test
