@@ -6,7 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from cordee.services.base.errors import ErrorBody
+
 _FASTAPIS_OWN = "HTTPValidationError"
+_SCHEMA = "#/components/schemas/{model}"
 
 
 def describe(app: FastAPI) -> None:
@@ -23,6 +26,8 @@ def describe(app: FastAPI) -> None:
             schemas: dict[str, Any] = made["components"]["schemas"]
             for name in (_FASTAPIS_OWN, "ValidationError"):
                 schemas.pop(name, None)
+            error = ErrorBody.model_json_schema(ref_template=_SCHEMA, mode="serialization")
+            schemas |= error.pop("$defs") | {ErrorBody.__name__: error}
         assert app.openapi_schema is not None, "FastAPI keeps what it made"
         return app.openapi_schema
 
