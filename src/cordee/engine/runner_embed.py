@@ -1,4 +1,4 @@
-"""The engine that turns texts into vectors of length one, on llama.cpp: its pass over texts, and the thread that drives it.
+"""The engine that turns texts into vectors of length one, on llama.cpp: its pass over texts, and the threads that drive it.
 
 A model that compares two texts gives one number instead, which is passed on as the model has it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,14 +25,14 @@ TEXTS_OPEN_MAX = 4096  # of all calls; twice what one call of the embeddings end
 
 
 class EmbeddingRunner:
-    """One model, used by one thread."""
+    """One model, each lane of it used by one thread."""
 
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
 
-    def compute(self, texts: Sequence[Tokens]) -> Vectors:
+    def compute(self, lane: int, texts: Sequence[Tokens]) -> Vectors:
         try:
-            vectors = self._embedding.compute(texts)
+            vectors = self._embedding.compute(lane, texts)
         except KernelsError as error:
             raise StepFailed(str(error)) from error
         return vectors if self._embedding.is_rank else [normalised(vector) for vector in vectors]
@@ -48,15 +49,16 @@ def tasks_of(embedding: Embedding) -> tuple[str, ...]:
 
 
 class EmbedEngine:
-    """Port engine.job.Engine. Takes jobs on the event loop's thread, computes on its own, delivers on the event loop's."""
+    """Port engine.job.Engine. Takes jobs on the event loop's thread, computes on one for each lane, delivers on the event loop's."""
 
     def __init__(self, embedding: Embedding, card: ModelCard) -> None:
         self.card = card
         self.capacity = Capacity(TEXTS_OPEN_MAX, TEXTS_OPEN_MAX * card.context)
         self._embedding = embedding
-        self._thread = EngineThread(lambda: self._texts.run(), lambda: self._texts.stop())
-        rules = TextRules(embedding.texts_max, embedding.tokens_max)
-        self._texts = TextLoop(EmbeddingRunner(embedding), Texts(rules), time.monotonic, self._thread.hand_over)
+        self._threads = [EngineThread(partial(self._run, lane), self._halt) for lane in range(embedding.lanes)]
+        rules = TextRules(embedding.texts_max, embedding.tokens_max, embedding.lanes)
+        hand_over = self._threads[0].hand_over
+        self._texts = TextLoop(EmbeddingRunner(embedding), Texts(rules), time.monotonic, hand_over)
 
     @property
     def steps(self) -> int:
@@ -67,7 +69,8 @@ class EmbedEngine:
         return EngineFigures()
 
     def start(self, deliver: Deliver, broken: Broken) -> None:
-        self._thread.start(deliver, broken)
+        for thread in self._threads:
+            thread.start(deliver, broken)
 
     def submit(self, job: Job) -> None:
         self._texts.submit(job)
@@ -76,9 +79,15 @@ class EmbedEngine:
         self._texts.cancel(name)
 
     def stop(self) -> None:
-        """Waits for the pass under way, then frees the model. Without effect if the engine never started."""
-        if not self._thread.has_started:
+        """Waits for what is under way, then frees the model. Without effect if the engine never started."""
+        if not self._threads[0].has_started:
             return
-        if self._thread.stop():  # else the process is about to end anyway
+        if all(thread.stop() for thread in self._threads):  # else the process is about to end anyway
             self._embedding.close()
             self._embedding.model.close()
+
+    def _run(self, lane: int) -> None:
+        self._texts.run(lane)
+
+    def _halt(self) -> None:
+        self._texts.stop()

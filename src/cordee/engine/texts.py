@@ -1,14 +1,21 @@
-"""The loop of an engine that computes vectors: take texts → compute → emit, in a thread of its own.
+"""The loop of an engine that computes vectors, in one thread for each lane of the kernels: take texts → compute → emit.
 
-Commands come in through a queue, which is also what wakes the thread. One pass takes texts of many jobs, as `policy.texts` says. A
-text that cannot be computed fails its job alone: the texts of a failed pass are computed one by one. Only if none of them can be
-is the engine broken, and the process must end.
+Each lane goes its own way: with steps that all lanes begin and end together, half of them wait whenever texts come one by one. There
+is no thread that hands out work either: a text that comes alone would wait for one more thread to wake. A lane that has nothing to
+do waits for a *wake*; every command brings one, and a lane that leaves texts behind passes one on.
+
+A lane takes texts of many jobs, as `policy.texts` says. A text that cannot be computed fails its job alone: the texts of a portion
+that fails are computed one by one. Only if nothing can be, whosever it is, is the engine broken, and the process must end.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -20,17 +27,34 @@ from cordee.engine.job import Emission, Job, JobName, RowEntry, Tokens
 from cordee.engine.loop import EngineBroken, StepFailed
 from cordee.policy.texts import Texts
 
-LOST_PASSES_MAX = 3  # in a row, in which nothing at all could be computed
+LOST_PORTIONS_MAX = 3  # in a row, in which nothing at all could be computed; of different jobs, since a job fails once
 
 Vectors = Sequence[NDArray[np.float32]]
+Found = NDArray[np.float32] | StepFailed  # of one text: its vector, or why there is none
 
 
 class Embedder(Protocol):
-    """The kernels, one pass at a time. Used by one thread only."""
+    """The kernels. Each lane is used by one thread only."""
 
-    def compute(self, texts: Sequence[Tokens]) -> Vectors:
+    def compute(self, lane: int, texts: Sequence[Tokens]) -> Vectors:
         """What becomes of each text. Raises StepFailed."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What a lane has to do. `numbers`: the texts as the loop knows them."""
+
+    numbers: Sequence[int]
+    texts: Sequence[Tokens]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a portion."""
+
+    numbers: Sequence[int]
+    found: Sequence[Found]
 
 
 class _Text:
@@ -49,7 +73,8 @@ class _Text:
 
 
 class TextLoop:
-    """`run` is the thread; everything else may be called from another one. `deliver` is called on the thread."""
+    """`run` is the thread of one lane; everything else may be called from any other. `deliver` is called on those threads, by one at
+    a time and in order."""
 
     def __init__(
         self, embedder: Embedder, texts: Texts, now: Callable[[], float], deliver: Callable[[Emission], None]
@@ -58,62 +83,86 @@ class TextLoop:
         self._waiting = texts
         self._now = now
         self._deliver = deliver
-        self._commands: SimpleQueue[Job | JobName | None] = SimpleQueue()
+        self._commands: deque[Job | JobName] = deque()  # the link has counted, so that there is an end to them
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._turn = Lock()  # never held while anything is computed, and not needed to give a command
+        self._resting = 0
+        self._is_stopped = False
         self._texts: dict[int, _Text] = {}
         self._jobs: dict[JobName, set[int]] = {}
         self._numbers = 0
         self._lost = 0
         self._pending = Pending()
-        self.steps = 0  # passes so far; read from other threads, which need no lock to read a number
+        self.steps = 0  # portions so far; read from other threads, which need no lock to read a number
 
     def submit(self, job: Job) -> None:
-        self._commands.put(job)
+        self._commands.append(job)
+        self._wakes.put(None)
 
     def cancel(self, name: JobName) -> None:
-        self._commands.put(name)
+        self._commands.append(name)
+        self._wakes.put(None)
 
     def stop(self) -> None:
-        self._commands.put(None)
+        self._is_stopped = True
+        self._wakes.put(None)
 
-    def run(self) -> None:
+    def run(self, lane: int) -> None:
         """Until `stop`. Raises EngineBroken."""
-        while self._obey():
-            self.step()
-            ready = self._pending.take()
-            if ready is not None:
-                self._deliver(ready)
+        outcome: Outcome | None = None
+        try:
+            while (portion := self._await(outcome)) is not None:
+                outcome = computed(self._embedder, lane, portion)
+        except Exception:
+            self.stop()  # nothing more comes of the other lanes either
+            raise
 
-    def step(self) -> None:
-        """One pass, if anything waits. Raises EngineBroken."""
+    def turn(self, outcome: Outcome | None) -> Portion | None:
+        """Everything between two portions of a lane: tell what it has found, and take what it does next. None: nothing is there.
+        Raises EngineBroken."""
+        with suppress(Empty):
+            while True:  # all there is to hear is heard now
+                self._wakes.get_nowait()
+        while self._commands:
+            self._obey(self._commands.popleft())
+        if outcome is not None:
+            self._settle(outcome)
+        portion = self._take()
+        ready = self._pending.take()
+        if ready is not None:
+            self._deliver(ready)
+        return portion
+
+    def _await(self, outcome: Outcome | None) -> Portion | None:
+        """The next portion, as soon as there is one. None: stop. Raises EngineBroken."""
+        rested = 0
+        while True:
+            with self._turn:
+                self._resting -= rested
+                portion = None if self._is_stopped else self.turn(outcome)
+                if self._is_stopped or (len(self._waiting) and self._resting):
+                    self._wakes.put(None)  # for another lane
+                if self._is_stopped or portion is not None:
+                    return portion
+                outcome, rested = None, 1
+                self._resting += rested
+            self._wakes.get()
+
+    def _obey(self, command: Job | JobName) -> None:
+        if isinstance(command, Job):
+            self._begin(command)
+        else:
+            self._cancel(command)
+
+    def _take(self) -> Portion | None:
         now = self._now()
         for number in self._waiting.expired(now):
             self._end(number, Finish.EXPIRED)
         numbers = self._waiting.take(now)
         if not numbers:
-            return
+            return None
         self.steps += 1
-        try:
-            vectors = self._embedder.compute([self._texts[number].ids for number in numbers])
-        except StepFailed as failure:
-            self._one_by_one(numbers, str(failure))
-            return
-        self._lost = 0
-        for number, vector in zip(numbers, vectors, strict=True):
-            self._settle(number, vector)
-
-    def _obey(self) -> bool:
-        """All commands there are; waits for one if there is nothing else to do. False: stop."""
-        try:
-            command = self._commands.get(block=not len(self._waiting))
-            while command is not None:
-                if isinstance(command, Job):
-                    self._begin(command)
-                else:
-                    self._cancel(command)
-                command = self._commands.get_nowait()
-        except Empty:
-            return True
-        return False
+        return Portion(numbers, [self._texts[number].ids for number in numbers])
 
     def _begin(self, job: Job) -> None:
         now = self._now()
@@ -142,12 +191,31 @@ class TextLoop:
         if not numbers:
             del self._jobs[text.job.name]
 
-    def _settle(self, number: int, vector: NDArray[np.float32]) -> None:
-        if number not in self._texts:
-            return  # its job failed by another text a moment ago
-        if not np.isfinite(vector).all():
-            self._fail(number, "its vector is not made of finite numbers")
+    def _settle(self, outcome: Outcome) -> None:
+        """What a lane has found. Raises EngineBroken."""
+        self._look_for_life(outcome)
+        for number, found in zip(outcome.numbers, outcome.found, strict=True):
+            if number not in self._texts:
+                continue  # its job was cancelled, or failed by another text
+            if isinstance(found, StepFailed):
+                self._fail(number, str(found))
+            elif not np.isfinite(found).all():
+                self._fail(number, "its vector is not made of finite numbers")
+            else:
+                self._complete(number, found)
+
+    def _look_for_life(self, outcome: Outcome) -> None:
+        """Raises EngineBroken where it is not the texts' fault that they cannot be computed: those of several jobs cannot."""
+        failures = [str(found) for found in outcome.found if isinstance(found, StepFailed)]
+        if len(failures) < len(outcome.numbers):
+            self._lost = 0
             return
+        jobs = {self._texts[number].job.name for number in outcome.numbers if number in self._texts}
+        self._lost += bool(jobs)
+        if len(jobs) > 1 or self._lost >= LOST_PORTIONS_MAX:
+            raise EngineBroken(f"none of {len(failures)} texts could be computed: {failures[0]}")
+
+    def _complete(self, number: int, vector: NDArray[np.float32]) -> None:
         text = self._texts[number]
         self._pending.results.append((text.job.name, text.choice, vector.astype("<f4").tobytes()))
         self._end(number, Finish.STOP)
@@ -160,22 +228,22 @@ class TextLoop:
         for other in self._jobs.pop(text.job.name):
             self._forget(other)
 
-    def _one_by_one(self, numbers: Sequence[int], why: str) -> None:
-        """Those that fail alone are at fault."""
-        failures: list[tuple[int, str]] = [(numbers[0], why)] if len(numbers) == 1 else []
-        for number in numbers if len(numbers) > 1 else ():
-            if number not in self._texts:
-                continue  # its job failed a moment ago
-            try:
-                vectors = self._embedder.compute([self._texts[number].ids])
-            except StepFailed as failure:
-                failures.append((number, str(failure)))
-            else:
-                self._settle(number, vectors[0])
-        alive = len(failures) < len(numbers)
-        self._lost = 0 if alive else self._lost + 1
-        if not alive and (len(numbers) > 1 or self._lost >= LOST_PASSES_MAX):
-            raise EngineBroken(f"none of {len(numbers)} texts could be computed: {failures[0][1]}")
-        for number, cause in failures:
-            if number in self._texts:
-                self._fail(number, cause)
+
+def computed(embedder: Embedder, lane: int, portion: Portion) -> Outcome:
+    """Those texts of a portion that fails are at fault that fail alone."""
+    found: list[Found] = []
+    try:
+        found.extend(embedder.compute(lane, portion.texts))
+    except StepFailed as failure:
+        if len(portion.texts) == 1:
+            found = [failure]
+        else:
+            found = [_alone(embedder, lane, text) for text in portion.texts]
+    return Outcome(portion.numbers, found)
+
+
+def _alone(embedder: Embedder, lane: int, text: Tokens) -> Found:
+    try:
+        return embedder.compute(lane, [text])[0]
+    except StepFailed as failure:
+        return failure

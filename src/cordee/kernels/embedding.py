@@ -4,16 +4,16 @@
 is so short that threads which share one spend their time waiting for each other, most of all beside a busy neighbour.
 
 *Exact.* Every text has a pass of its own, because the sums of attention are made in another order when other texts stand in the
-batch, and a vector would then depend on the company it came in. Which attention is used depends on the length of the text alone:
-below `FLASH_ROWS` rows llama.cpp's flash attention works row by row and takes up to twice the time. Otherwise as many texts as fit
-share a pass: quicker for short ones by up to a third, and equal to about three digits.
+batch, and a vector would then depend on the company it came in. How the pass looks depends on the length of the text alone: which
+attention is used, because below `FLASH_ROWS` rows llama.cpp's flash attention works row by row and takes up to twice the time, and
+how many rows of a second text are there to no end but a round number (`rows_of`). Otherwise as many texts as fit share a pass:
+quicker for short ones by up to a third, and equal to about three digits.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,13 @@ from cordee.kernels.library import KernelsError
 from cordee.kernels.llama import Model
 
 FLASH_ROWS = 64  # from here on flash attention is tiled, and the quicker one
+TILED_FROM = 49  # tokens; `bench.embedding_rows` measures both: 64 rows tiled take 18.7 ms, 49 without it 19.5, 63 26.4
+ROUND_ROWS = 16  # ordinary attention multiplies by rows in blocks of so many, number by number where one is not full
+SPARE_SHARE = 10  # one row in so many may be there for a round number alone: 46 take 18.2 ms, 48 16.6, but 33 take 12.5
 TEXTS = 64  # in one pass; llama.cpp wants the rows of a pass to be a multiple of it
-TOKENS_OF_A_LANE = 512  # at a time: about 0.2 s on an ordinary processor, which is how long a newcomer waits at most
+TOKENS_MAX = 256  # of a portion: under 0.1 s on an ordinary processor, which is how long a newcomer waits at most
+PASSES = 2  # how passes are made up: another number whenever a text's vector becomes another, so that workers tell each other apart
+NOBODY = 1  # the text that the rows for a round number belong to; the real one is 0
 POOLING_MEAN, POOLING_RANK = 1, 4  # 0 is none at all
 UNSPECIFIED = -1  # as the model says
 ADDRESS_BYTES, SEQ_ID_BYTES = 8, 4
@@ -47,17 +52,19 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the contexts of a model are made. `has_cache`: its texts would wait for room in it, and have a pass of their own."""
+    """How the contexts of a model are made. `has_cache`: its texts would wait for room in it, and have a pass of their own.
+    `is_rounded`: their passes have round numbers of rows."""
 
     rows: int
     texts: int
     pooling: int
     width: int
     has_cache: bool
+    is_rounded: bool
 
 
 class Embedding:
-    """A model and what is needed to run it. Used by one thread, which it makes others help."""
+    """A model and what is needed to run it. Each of its `lanes` is used by one thread."""
 
     def __init__(self, model: Model, settings: EmbeddingSettings) -> None:
         """Raises KernelsError."""
@@ -66,29 +73,18 @@ class Embedding:
         form = _form(model, settings)
         self.is_rank = form.pooling == POOLING_RANK
         self.width = form.width
-        self.texts_max = TEXTS * settings.lanes
-        self.tokens_max = TOKENS_OF_A_LANE * settings.lanes
+        self.lanes = settings.lanes
+        self.texts_max = TEXTS
+        self.tokens_max = max(TOKENS_MAX, 0 if form.texts == 1 else settings.rows)
         self._pass_texts = form.texts
         self._lanes = [_Lane(model, form) for _ in range(settings.lanes)]
-        self._helpers = ThreadPoolExecutor(settings.lanes, "lane") if settings.lanes > 1 else None
 
-    def compute(self, texts: Sequence[Ids]) -> list[Vector]:
+    def compute(self, lane: int, texts: Sequence[Ids]) -> list[Vector]:
         """The vectors of texts that have up to `context` tokens each, not normalised; of a model that compares, one number each.
         Raises KernelsError. Releases the GIL."""
         found: dict[int, Vector] = {}
-        passes = self._passes(texts)
-
-        def run(lane: _Lane) -> None:
-            for numbers in passes:  # each lane takes the next one there is: an iterator over a list is safe to share
-                for number, vector in zip(numbers, lane.run([texts[at] for at in numbers]), strict=True):
-                    found[number] = vector
-
-        if self._helpers is None or len(texts) == 1:
-            run(self._lanes[0])
-        else:
-            lanes = [self._helpers.submit(run, lane) for lane in self._lanes]
-            for over in wait(lanes).done:
-                over.result()
+        for numbers in self._passes(texts):
+            found.update(zip(numbers, self._lanes[lane].run([texts[at] for at in numbers]), strict=True))
         return [found[number] for number in range(len(texts))]
 
     def run_once(self) -> None:
@@ -102,13 +98,11 @@ class Embedding:
 
     def close(self) -> None:
         """Free the contexts, before their model. Idempotent."""
-        if self._helpers is not None:
-            self._helpers.shutdown()
         for lane in self._lanes:
             lane.close()
 
     def _passes(self, texts: Sequence[Ids]) -> Iterator[tuple[int, ...]]:
-        """Which texts share a pass, by their numbers; the longest first, so that the lanes come to their ends together."""
+        """Which texts share a pass, by their numbers; texts of about one length stand together."""
         order = sorted(range(len(texts)), key=lambda at: -len(texts[at]))
         passes: list[tuple[int, ...]] = []
         rows = self.settings.rows
@@ -121,6 +115,17 @@ class Embedding:
         return iter(passes)
 
 
+def rows_of(length: int) -> int:
+    """How many rows a text of so many tokens has in a pass of its own: some more where that takes less time. By its length alone, so
+    that its vector is always the same."""
+    if TILED_FROM <= length < FLASH_ROWS:
+        return FLASH_ROWS
+    if length <= ROUND_ROWS or length > FLASH_ROWS:
+        return length  # so few rows cost as much as the numbers of one block
+    rows = -(-length // ROUND_ROWS) * ROUND_ROWS
+    return rows if (rows - length) * SPARE_SHARE <= length else length
+
+
 class _Lane:
     """The contexts of one processor, and the one batch whose arrays are filled in place."""
 
@@ -128,11 +133,13 @@ class _Lane:
         self._model = model
         self._form = form
         rows = form.rows
-        self._long: Any = _open(model, rows, form.texts, FLASH_ATTENTION_ON, form.pooling)
+        texts = NOBODY + 1 if form.is_rounded else form.texts
+        self._long: Any = _open(model, rows, texts, FLASH_ATTENTION_ON, form.pooling)
         self._short: Any = (
-            _open(model, FLASH_ROWS, 1, FLASH_ATTENTION_OFF, form.pooling) if form.texts == 1 else None
+            _open(model, FLASH_ROWS, texts, FLASH_ATTENTION_OFF, form.pooling) if form.texts == 1 else None
         )  # fmt: skip
         self._tokens, self._positions, self._texts = (np.zeros(rows, np.int32) for _ in range(3))
+        self._floats: Any = ctypes.c_float * form.width
         self._ones = np.ones(rows, np.int32)
         self._wanted = np.ones(rows, np.int8)
         starts = self._texts.ctypes.data + SEQ_ID_BYTES * np.arange(rows, dtype=np.uint64)
@@ -151,6 +158,12 @@ class _Lane:
             self._tokens[rows:end] = ids
             self._positions[rows:end] = np.arange(len(ids))
             self._texts[rows:end] = number
+            rows = end
+        if self._form.is_rounded:
+            end = rows_of(rows)
+            self._tokens[rows:end] = texts[0][0]  # any token will do: nothing looks at these rows
+            self._positions[rows:end] = np.arange(end - rows)
+            self._texts[rows:end] = NOBODY
             rows = end
         context = self._short if self._short is not None and rows < FLASH_ROWS else self._long
         calls = self._model.calls
@@ -175,8 +188,7 @@ class _Lane:
         address = self._model.calls.llama_get_embeddings_seq(context, text)
         if not address:
             raise KernelsError(f"llama.cpp has no vector for text {text}: {self._model.library.complaints()}")
-        floats = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(floats, shape=(self._form.width,)).copy()
+        return np.frombuffer(self._floats.from_address(address), np.float32).copy()
 
 
 def _form(model: Model, settings: EmbeddingSettings) -> _Form:
@@ -190,7 +202,7 @@ def _form(model: Model, settings: EmbeddingSettings) -> _Form:
     texts = 1 if settings.exact or has_cache else TEXTS
     rows = settings.context if texts == 1 else max(settings.context, settings.rows)
     width = 1 if pooling == POOLING_RANK else int(calls.llama_model_n_embd(model.pointer))
-    return _Form(-(-rows // TEXTS) * TEXTS, texts, pooling, width, has_cache)
+    return _Form(-(-rows // TEXTS) * TEXTS, texts, pooling, width, has_cache, texts == 1 and not has_cache)
 
 
 def _open(model: Model, rows: int, texts: int, flash_attention: int, pooling: int) -> Any:

@@ -1,8 +1,11 @@
-"""Decides which texts of many jobs an embedding engine computes next: strictly by class, fairly between the tenants of a class, and
-within a tenant in order of arrival.
+"""Decides which texts of many jobs a lane of an embedding engine computes next: strictly by class, fairly between the tenants of a
+class, and within a tenant in order of arrival.
 
-A text is computed in one piece, so there is nothing to preempt: a job of a higher class waits for one pass at most. What has waited
-for `ageing_s` moves up one class, so that nothing waits for ever.
+A lane asks for a *portion* whenever it has nothing to do. The more waits, the more it gets, because every portion costs a word from
+thread to thread; towards the end portions become small, so that the lanes come to their ends together: guided self-scheduling
+(Polychronopoulos and Kuck 1987). A portion is of one class, whose texts need not wait for those of a lower one to be computed. There
+is nothing to preempt: a job of a higher class waits for one portion at most. What has waited for `ageing_s` moves up one class, so
+that nothing waits for ever.
 """
 
 from __future__ import annotations
@@ -16,15 +19,17 @@ from cordee.domain.call import Priority
 from cordee.policy.fairness import Fair
 
 CLASSES = len(Priority)
+PORTIONS_LEFT = 2  # for each lane that shares what waits: portions halve, however unequal the lanes turn out to be
 
 
 @dataclass(frozen=True, slots=True)
 class TextRules:
-    """One pass takes up to `texts_max` texts of up to `tokens_max` tokens together. Up to `tenants_max` idle tenants are
-    remembered."""
+    """A portion is up to `texts_max` texts of up to `tokens_max` tokens together, and leaves something to the other of `lanes`. Up to
+    `tenants_max` idle tenants are remembered."""
 
     texts_max: int
     tokens_max: int
+    lanes: int = 1
     ageing_s: float = 20.0
     tenants_max: int = 1024
 
@@ -65,20 +70,28 @@ class Texts:
         return gone
 
     def take(self, now: float) -> Sequence[int]:
-        """The texts of the next pass; they wait no longer. One at least, if any waits: it is the caller's word that each fits."""
+        """The texts of a lane's next portion; they wait no longer. One at least, if any waits: it is the caller's word that each
+        fits."""
         self._age(now)
+        line = next((line for line in self._lines if len(line)), None)
+        if line is None:
+            return []
+        room = self._room(line.tokens)
         taken: list[int] = []
-        room = self._rules.tokens_max
-        for line in self._lines:
-            while len(taken) < self._rules.texts_max and (text := line.head()) is not None:
-                tokens = self._waiting[text][2]
-                if taken and tokens > room:
-                    return taken
-                line.take(text)
-                del self._waiting[text]
-                room -= tokens
-                taken.append(text)
+        while len(taken) < self._rules.texts_max and (text := line.head()) is not None:
+            tokens = self._waiting[text][2]
+            if taken and tokens > room:
+                break
+            line.take(text)
+            del self._waiting[text]
+            room -= tokens
+            taken.append(text)
         return taken
+
+    def _room(self, tokens: int) -> int:
+        """How many of the `tokens` that wait in a class are one portion; a single lane has nobody to share with."""
+        most, lanes = self._rules.tokens_max, self._rules.lanes
+        return most if lanes == 1 else min(most, tokens // (PORTIONS_LEFT * lanes))
 
     def _push(self, now: float, text: int, line: int, tenant: str, tokens: int) -> None:
         self._waiting[text] = (line, tenant, tokens)
