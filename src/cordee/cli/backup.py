@@ -57,6 +57,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passphrase-file", type=Path, metavar="FILE", help="its first line is what the backup is encrypted with"
     )
+    parser.add_argument(
+        "--ignore-free-space", action="store_true", help="although the disk seems to have less room than it may take"
+    )
     parser.add_argument("--data", metavar="DIR", help="data directory (default: ~/.local/share/cordee)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
 
@@ -75,7 +78,7 @@ def _backup(args: argparse.Namespace) -> int:
             place = str(backup.name_now(path, time.time(), is_sealed=passphrase is not None) if path.is_dir() else path)
         loaded = trace(args.config, data)
         need_same(loaded, data)
-        backup.run(loaded, data, place, passphrase, print)
+        backup.run(loaded, data, place, passphrase, print, ignores_room=args.ignore_free_space)
     except ConfigError as error:
         return complain(str(error), USAGE)
     except SavingError as error:
@@ -92,7 +95,15 @@ def _restore(args: argparse.Namespace) -> int:
     try:
         passphrase = _passphrase(args.passphrase_file)
         place = args.source if args.source.startswith(S3) else str(Path(args.source).expanduser().absolute())
-        restore.run(args.config, data_dir(args.data), place, passphrase, print, force=args.force)
+        restore.run(
+            args.config,
+            data_dir(args.data),
+            place,
+            passphrase,
+            print,
+            force=args.force,
+            ignores_room=args.ignore_free_space,
+        )
     except ConfigError as error:
         return complain(str(error), USAGE)
     except SavingError as error:

@@ -7,6 +7,7 @@ what lies in a bucket. Left out is what a start makes anew: sockets, logs, the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import stat
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from cordee import __version__
-from cordee.compose.saving import databases, places
+from cordee.compose.saving import databases, places, room
 from cordee.compose.saving.archive import Writer
 from cordee.compose.saving.objects import Bucket
 from cordee.compose.saving.problem import SavingError
@@ -47,14 +48,24 @@ class About(msgspec.Struct, frozen=True):
     made_s: float
 
 
-def run(loaded: Loaded, data: Path, place: str, passphrase: bytes | None, say: Callable[[str], None]) -> None:
+def run(
+    loaded: Loaded,
+    data: Path,
+    place: str,
+    passphrase: bytes | None,
+    say: Callable[[str], None],
+    *,
+    ignores_room: bool = False,
+) -> None:
     """Raises SavingError; then there is no backup."""
     if not data.is_dir():
         raise SavingError(f"{data} is no data directory: there is nothing to save")
-    with places.writing(place) as sink, scratch(data / "run") as room:
+    if not ignores_room:
+        room.check(asyncio.run(_needs(loaded.config, data, place)))
+    with places.writing(place) as sink, scratch(data / "run") as beside:
         writer = Writer(sink, passphrase)
         writer.put(ABOUT, msgspec.json.encode(About(FORMAT, __version__, time.time())))
-        asyncio.run(_databases(loaded.config, data, writer, room, say))
+        asyncio.run(_databases(loaded.config, data, writer, beside, say))
         _directory(data, writer)
         if loaded.file is not None and loaded.file.absolute().parent != data:
             writer.put(CONFIG, loaded.file.read_bytes())
@@ -66,9 +77,29 @@ def run(loaded: Loaded, data: Path, place: str, passphrase: bytes | None, say: C
         say(f"NOT in the backup, keep it yourself: {line}")
 
 
-async def _databases(config: Config, data: Path, writer: Writer, room: Path, say: Callable[[str], None]) -> None:
+async def _needs(config: Config, data: Path, place: str) -> list[room.Need]:
+    """Room for the backup where it goes, and for a copy of the largest database in the data directory meanwhile."""
+    sizes = [await databases.size(one, data) for one in kept(config.services)]
+    needs = [room.Need(data, max((one.copied for one in sizes), default=0), "a copy of a database beside it")]
+    if not place.startswith(places.S3):
+        contents = sum(map(room.in_archive, _sizes(files_of(data))))
+        if config.services.files.bucket.url:
+            contents += sum(map(room.in_archive, Bucket(config.services.files, data).sizes()))
+        whole = contents + sum(one.whole for one in sizes) + room.WORKING_BYTES
+        needs.insert(0, room.Need(Path(place).parent, whole, "the backup"))
+    return needs
+
+
+def _sizes(files: Iterator[Path]) -> Iterator[int]:
+    """Of those that were not deleted since they were listed."""
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            yield path.lstat().st_size
+
+
+async def _databases(config: Config, data: Path, writer: Writer, beside: Path, say: Callable[[str], None]) -> None:
     for one in kept(config.services):
-        if await databases.save(one, data, writer, room):
+        if await databases.save(one, data, writer, beside):
             say(f"database of {one.service.value}")
 
 

@@ -26,6 +26,7 @@ from cordee.compose.saving.archive import Writer
 from cordee.compose.saving.problem import SavingError
 from cordee.compose.service_apps import Kept
 from cordee.config.sections.services import DatabaseSettings
+from cordee.domain.record import record
 from cordee.services.base.database import AwayError, DatabaseError, connect
 from cordee.services.base.migrate import NOTHING, migrate
 
@@ -40,6 +41,9 @@ _COLUMNS = """
     FROM information_schema.tables t JOIN information_schema.columns c USING (table_schema, table_name)
     WHERE t.table_schema = current_schema() AND t.table_type = 'BASE TABLE' AND t.table_name <> $1
     GROUP BY t.table_name ORDER BY t.table_name"""
+
+
+_SIZES = "SELECT pg_table_size(c.oid) AS bytes FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace"
 
 
 class About(msgspec.Struct, frozen=True):
@@ -64,6 +68,29 @@ async def save(one: Kept, data: Path, to: Writer, scratch: Path) -> bool:
         return True
     except (sqlite3.Error, asyncpg.PostgresError, OSError, TimeoutError) as error:
         raise SavingError(f"the database of {one.service.value} cannot be saved: {error}; try again") from error
+
+
+@record
+class Size:
+    """About how many bytes a database comes to in a backup, and how many of them are copied at once before they are written."""
+
+    whole: int
+    copied: int
+
+
+async def size(one: Kept, data: Path) -> Size:
+    """Of the database of `one`, without reading it. Raises SavingError."""
+    try:
+        if one.database.url:
+            async with _connected(one.database) as connection:
+                sizes = [row["bytes"] for row in await connection.fetch(_SIZES)]
+            return Size(sum(sizes), max(sizes, default=0))
+        path = data / "services" / f"{one.service.value}.db"
+        # What is not in the file itself yet is beside it, and comes to as much at most.
+        held = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+        return Size(held, held)
+    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        raise SavingError(f"the database of {one.service.value} does not answer: {error}; try again") from error
 
 
 def _save_sqlite(one: Kept, path: Path, to: Writer, scratch: Path) -> None:

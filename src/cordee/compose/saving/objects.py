@@ -41,6 +41,12 @@ class Bucket:
         with _said(self._settings):
             return not next(iter(obstore.list(self._objects, chunk_size=1)), [])
 
+    def sizes(self) -> Iterator[int]:
+        """Bytes of each object."""
+        with _said(self._settings):
+            for page in obstore.list(self._objects):
+                yield from (one["size"] for one in page)
+
     def save(self, to: Writer) -> int:
         """Returns how many there were."""
         count = 0

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from cordee.compose.saving import databases, objects, places
+from cordee.compose.saving import databases, objects, places, room
 from cordee.compose.saving.archive import Entry, Reader
 from cordee.compose.saving.backup import ABOUT, CONFIG, DATA, FORMAT, About
 from cordee.compose.saving.mark import MARK
@@ -31,6 +31,7 @@ from cordee.config.file import FILE_NAME
 from cordee.config.load import ConfigError, load
 from cordee.config.tree import Config
 from cordee.domain.passages import Service
+from cordee.domain.record import record
 from cordee.supervisor.claim import Claim, ClaimError
 
 ASIDE = "before-restore-"
@@ -56,10 +57,11 @@ def run(
     say: Callable[[str], None],
     *,
     force: bool,
+    ignores_room: bool = False,
 ) -> None:
     """Raises SavingError, ConfigError."""
     with places.reading(place) as file:
-        about, abouts = _look(file, passphrase)
+        about, abouts, sizes = _look(file, passphrase)
         say(
             f"the backup is whole: made {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(about.made_s))} UTC by {about.version}"
         )
@@ -78,6 +80,9 @@ def run(
                 config = _config(config_file, data, staged)
                 services = kept(config.services)
                 _check(services, staged, config, data, force=force)
+                if not ignores_room:
+                    needed = sizes.data if config.services.files.bucket.url else sizes.data + sizes.objects
+                    room.check([room.Need(data, needed + room.WORKING_BYTES, "what the backup holds")])
             except (SavingError, ConfigError, OSError):
                 shutil.rmtree(staged.directory, ignore_errors=True)  # nothing was changed, so nothing is unfinished
                 raise
@@ -93,11 +98,24 @@ def run(
     say(f"restored to {data}")
 
 
-def _look(file: Any, passphrase: bytes | None) -> tuple[About, dict[str, databases.About]]:
+@record
+class _Sizes:
+    """Bytes on disk of what a backup holds: what goes to the data directory, and what goes to a bucket if there is one."""
+
+    data: int
+    objects: int
+
+
+def _look(file: Any, passphrase: bytes | None) -> tuple[About, dict[str, databases.About], _Sizes]:
     """Read all of it once; changes nothing."""
     about: About | None = None
     abouts: dict[str, databases.About] = {}
+    in_data = in_objects = 0
     for entry in Reader.open(file, passphrase):
+        if entry.name.startswith(objects.FOLDER):
+            in_objects += room.on_disk(entry.size)
+        else:
+            in_data += room.on_disk(entry.size)
         if entry.name == ABOUT:
             about = _about(entry)
         elif entry.name.startswith(databases.FOLDER) and entry.name.endswith(databases.ABOUT):
@@ -105,7 +123,7 @@ def _look(file: Any, passphrase: bytes | None) -> tuple[About, dict[str, databas
             abouts[name] = databases.about_of(entry.whole(), name)
     if about is None:
         raise SavingError("the backup does not say what it is: it is none of ours")
-    return about, abouts
+    return about, abouts, _Sizes(in_data, in_objects)
 
 
 def _about(entry: Entry) -> About:
