@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import redis
+
 from cordee.adapters.valkey import binary
 
 START_S = 40.0
 RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL_S = 60.0
 
 
 class NoBrokerError(Exception):
@@ -78,6 +81,10 @@ class Server:
     def start(self) -> None:
         self.process = self._start()
 
+    def fill(self, *, full: bool) -> None:
+        """From now on it takes nothing more, or what it can again."""
+        raise NotImplementedError
+
     def _start(self) -> subprocess.Popen[bytes]:
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -109,6 +116,10 @@ class ValkeyBroker(Server):
 
     def is_there(self) -> bool:
         return answers(self.port, b"PING\r\n", b"+PONG")
+
+    def fill(self, *, full: bool) -> None:
+        with redis.Redis(port=self.port) as valkey:
+            valkey.config_set("maxmemory", 1 if full else 0)
 
 
 class RabbitBroker(Server):
@@ -152,6 +163,19 @@ class RabbitBroker(Server):
 
     def is_there(self) -> bool:
         return answers(self.port, b"AMQP\x00\x00\x09\x01", b"\x01")
+
+    def fill(self, *, full: bool) -> None:
+        """By its own alarm: it reads nothing more from whoever publishes."""
+        self.control("set_vm_memory_high_watermark", "0.0000001" if full else "0.6")
+
+    def control(self, *words: str) -> str:
+        """What rabbitmqctl says to them."""
+        done = subprocess.run(
+            [RABBIT.with_name("rabbitmqctl"), "--node", f"{self.name}@localhost", *words],
+            env={**os.environ, **self.environment()}, capture_output=True, text=True, timeout=CONTROL_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def close(self) -> None:
         super().close()

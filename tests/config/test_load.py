@@ -82,6 +82,10 @@ def test_the_file_is_the_explicit_one_then_the_variable_then_the_data_directory_
         ("[[engine]]\nslots = 3", "FILE, line 1: engine = "),
         ("engine = {slots = true}", "FILE, line 1: engine.slots = true is not allowed"),
         ("engine.slots = 4.0", "FILE, line 1: engine.slots = 4.0 is not allowed"),
+        (
+            'services.events.url = "amqpx://user:word@host/"',
+            'services.events.url = "amqpx://\u2026@host/" is not allowed',
+        ),
         ("[engine]\nexact = 1", "FILE, line 2: engine.exact = 1 is not allowed: it must be true or false."),
         ('servers = "2"', "it must be a whole number from 1 to 64"),
         ("[link]\nbeat_s = nan", "FILE, line 2: link.beat_s = NaN is not allowed"),
@@ -103,6 +107,15 @@ def test_the_file_is_the_explicit_one_then_the_variable_then_the_data_directory_
         ("[engine]\nprefill_tokens_max = 4096", "engine.prefill_tokens_max is 4096, above engine.batch = 2048"),
         ("[link]\nbeat_s = 0.1", "not below link.suspect_s_min"),
         ("[services.chats.outbox]\nlease_s = 5.0", "not below services.chats.outbox.lease_s = 5: no event would"),
+        ('[services.events]\nname = "Ä"', "it must be text that matches `^[a-z]"),
+        (
+            '[services.events]\nurl = "kafkas://h"\n[services.events.tls]\nkey = "k"',
+            "FILE, line 4: services.events.tls.key is given without services.events.tls.certificate",
+        ),
+        (
+            '[services.events]\nurl = "kafka://h"\n[services.events.tls]\nca = "c"',
+            "FILE, line 4: services.events.tls.ca is given, and services.events.url names no broker behind TLS",
+        ),
         ("[link]\nidle_beat_s = 0.001", "above link.idle_beat_s"),
         ("[gateway]\ndrain_s = 60", "FILE, line 2: gateway.drain_s is 60, not below supervisor.stop_s = 35"),
         ("[supervisor]\nsilent_s = 2", "silent_s is 2, within the 3 s for which a busy process may say nothing"),

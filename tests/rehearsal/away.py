@@ -103,6 +103,7 @@ class Slow:
                 except OSError:
                     client.close()
                     continue
+                server.settimeout(None)  # that was for the connecting; who says nothing for a while stays connected
                 for source, sink, is_slow in ((client, server, False), (server, client, True)):
                     threading.Thread(target=self._hand_on, args=(source, sink, is_slow), daemon=True).start()
 

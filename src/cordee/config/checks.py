@@ -35,6 +35,7 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
         if low > high:
             yield low_key, f"is {low:g}, above {high_key} = {high:g}: make it at most {high:g}, or raise {high_key}"
     yield from _certificates(config)
+    yield from _events(config)
     yield from _outside(config)
     yield from _served(config)
     if config.store.url and not config.store.url.startswith(STORE_URLS):
@@ -211,6 +212,22 @@ def _certificates(config: Config) -> Iterator[tuple[str, str]]:
         yield (
             "edge.tls.names",
             "is empty: a certificate needs the names clients connect to, or set edge.tls.certificate",
+        )
+
+
+def _events(config: Config) -> Iterator[tuple[str, str]]:
+    events, tls = config.services.events, config.services.events.tls
+    if bool(tls.certificate) != bool(tls.key):
+        given, missing = ("certificate", "key") if tls.certificate else ("key", "certificate")
+        yield (
+            f"services.events.tls.{given}",
+            f"is given without services.events.tls.{missing}: set both, or none of them",
+        )
+    said = "ca" if tls.ca else "certificate" if tls.certificate else ""
+    if said and not urlsplit(events.url).scheme.endswith("s"):
+        yield (
+            f"services.events.tls.{said}",
+            "is given, and services.events.url names no broker behind TLS: begin it with amqps://, kafkas://, rediss:// or valkeys://",
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from cordee.config.sections.base import Section
+from cordee.config.sections.base import ADDRESS_PATTERN, Section
 from cordee.config.tree import Config
 
 ENVIRONMENT_PREFIX = "CORDEE_"
@@ -141,8 +141,10 @@ def _allowed(info: inspect.Type) -> str:
     assert isinstance(info, inspect.StrType), f"the tree has a kind of setting that nobody described: {info}"
     if info.pattern and info.pattern.startswith(_ORIGIN_PATTERN_START):
         return _ORIGIN_WORDS
-    if info.pattern:
+    if info.pattern == ADDRESS_PATTERN:
         return _ADDRESS_WORDS
+    if info.pattern:
+        return f"text that matches `{info.pattern}`"
     if info.max_length:
         return f"text of {info.min_length or 0} to {info.max_length} characters"
     return "text"

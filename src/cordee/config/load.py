@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
 RESERVED = frozenset(
     {"CORDEE_ADMIN_KEY", "CORDEE_CONTROL", "CORDEE_CACHE", "CORDEE_DATA", "CORDEE_CONFIG", "CORDEE_REPLICA_KEY"}
 )
+CREDENTIALS = re.compile(r"://[^\s/\"]*@")  # of a URL: an error may be read by others than the file
 VALUE_CHARACTERS_SHOWN = 80  # of a wrong value, in the message about it
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 DEFAULT = "default"  # the origin of what nobody set
@@ -222,7 +224,7 @@ def _place(origin: str) -> str:
 
 
 def _shown(value: object) -> str:
-    written = json.dumps(value, default=str, ensure_ascii=True)
+    written = CREDENTIALS.sub("://…@", json.dumps(value, default=str, ensure_ascii=True))
     return written if len(written) <= VALUE_CHARACTERS_SHOWN else written[:VALUE_CHARACTERS_SHOWN] + "…"
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from cordee.config.sections.services import Events
+from cordee.config.sections.services import Events, EventsTls
 from cordee.services.base.broker import Broker, MemoryBroker, NotHeardError, open_broker
+from cordee.services.base.broker_tls import TlsError, context
 from cordee.services.base.cloudevents import read, written
 from cordee.services.base.outbox import Event
 from tests.brokers import KINDS, NoBrokerError, Server
+from tests.services.base.behind_tls import Papers, behind_tls
 from tests.services.base.listener import database_in, effects, metadata
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +115,40 @@ def test_what_is_no_event_of_ours_is_said_to_be_none(body: bytes):
         read(body)
 
 
+TLS_SCHEMES = {"amqp": "amqps", "kafka": "kafkas", "redis": "rediss"}
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
+    return Papers(tmp_path_factory.mktemp("papers"))
+
+
+def test_a_file_that_cannot_be_used_is_named(papers: Papers, tmp_path: Path):
+    missing, nonsense = tmp_path / "missing.pem", tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    for path in (missing, nonsense):
+        with pytest.raises(TlsError, match=f"services.events.tls.ca {path} cannot be used: "):
+            context(EventsTls(ca=str(path)))
+        with pytest.raises(TlsError, match=f"services.events.tls.certificate {path} with services.events.tls.key"):
+            context(EventsTls(ca=str(papers.ca), certificate=str(path), key=str(papers.ours)))
+
+
+@pytest.mark.parametrize("scheme", TLS_SCHEMES.values())
+async def test_a_file_that_cannot_be_used_is_said_at_each_try_and_ends_nothing(
+    scheme: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tls = EventsTls(ca=str(tmp_path / "missing.pem"))
+    broker = open_broker(Events(url=f"{scheme}://127.0.0.1:9", tls=tls, retry_s=0.001, retry_s_max=0.001))
+    with pytest.raises(TlsError):
+        await broker.publish(event(1))
+
+    async def never(one: Event) -> None:
+        raise AssertionError
+
+    async with consuming(broker, never):
+        await until(lambda: caplog.text.count("missing.pem cannot be used") >= 2)
+
+
 # -- real brokers
 
 
@@ -145,6 +181,40 @@ async def test_what_was_published_before_anybody_listened_comes_in_order_and_eac
     assert by_subject(heard) == by_subject(told)
     assert len(heard) == len(told)
     await broker.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("asks", [False, True], ids=["", "for-certificates"])
+async def test_behind_tls_events_come_and_go_and_nobody_is_believed_without_a_certificate(
+    server: Server, papers: Papers, asks: bool
+):
+    name = f"tls-{asks}".lower()
+    scheme, _, rest = server.url.partition("://")
+    believing = EventsTls(ca=str(papers.ca))
+    ours = EventsTls(ca=str(papers.ca), certificate=str(papers.ours), key=str(papers.ours))
+    told, heard = [event(n) for n in range(5)], list[Event]()
+
+    async def take(one: Event) -> None:
+        heard.append(one)
+
+    async with behind_tls(server.port, papers.server(asks=asks)) as port:
+        url = f"{TLS_SCHEMES[scheme]}://{rest.replace(str(server.port), str(port))}"
+
+        def over(tls: EventsTls) -> Broker:
+            return open_broker(Events(url=url, name=name, tls=tls, retry_s=0.1, retry_s_max=0.5))
+
+        for stranger in (EventsTls(), *((believing,) if asks else ())):
+            distrusting = over(stranger)
+            with pytest.raises(Exception, match=r".*"):
+                await distrusting.publish(told[0])
+            await distrusting.close()
+        broker = over(ours if asks else believing)
+        await publish(broker, told)
+        async with consuming(over(ours if asks else believing), take):
+            await until(lambda: len(heard) >= len(told))
+        await broker.close()
+    assert by_subject(heard) == by_subject(told)
+    assert len(heard) == len(told)
 
 
 @pytest.mark.e2e
@@ -184,6 +254,23 @@ async def test_an_event_that_a_consumer_refuses_is_handed_to_it_again_before_the
         await publish(broker, [event(1, 0), event(2, 0)])
         await until(lambda: len(heard) >= 4)
     assert heard == [event(1).id] * 3 + [event(2).id]
+    await broker.close()
+
+
+@pytest.mark.e2e
+async def test_a_consumer_that_lives_hears_again_when_the_broker_is_back(server: Server):
+    broker, heard = open_broker(settings(server, "again")), list[str]()
+
+    async def take(one: Event) -> None:
+        heard.append(one.id)
+
+    async with consuming(open_broker(settings(server, "again")), take):
+        await publish(broker, [event(1, 0)])
+        await until(lambda: heard == [event(1).id])
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await publish(broker, [event(2, 0)])
+        await until(lambda: heard[-1] == event(2).id)
     await broker.close()
 
 

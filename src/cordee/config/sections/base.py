@@ -11,7 +11,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=4096)]
 Some = Annotated[int, Meta(ge=0, le=1_000_000)]
 PriorityName = Literal["interactive", "standard", "batch"]
-HostPort = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
+ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$"
+HostPort = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 StrategyName = Literal["least_load", "round_robin", "least_connections", "weighted", "geo", "prefix_affinity"]
 Region = Annotated[str, Meta(min_length=1, max_length=63)]
 

@@ -288,12 +288,21 @@ class Webhooks(Section, frozen=True):
     kept_s: Positive = 7 * 86_400.0  # deliveries that have ended are deleted after this
 
 
+class EventsTls(Section, frozen=True):
+    """How a broker is believed, and believes us, where the URL says TLS. Files of PEM, read at every connection."""
+
+    ca: Annotated[str, Meta(max_length=4096)] = ""  # who signs the broker's certificate; "": whom this system trusts
+    certificate: Annotated[str, Meta(max_length=4096)] = ""  # ours, with those between; "": none is shown
+    key: Annotated[str, Meta(max_length=4096)] = ""  # of our certificate, without a passphrase
+
+
 class Events(Section, frozen=True):
     """The broker that services tell each other through."""
 
-    url: Annotated[str, Meta(pattern=r"^($|amqps?://|kafka://|rediss?://|valkeys?://).*", max_length=4096)] = (
-        ""  # amqp(s)://, kafka://, redis(s)://; "": within the process
+    url: Annotated[str, Meta(pattern=r"^($|amqps?://|kafkas?://|rediss?://|valkeys?://).*", max_length=4096)] = (
+        ""  # amqp(s)://, kafka(s)://, redis(s)://, with s through TLS; "": within the process
     )
+    tls: EventsTls = EventsTls()
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9.-]{0,62}$")] = "cordee.events"  # of the exchange, topic or stream
     connect_s: Positive = 5.0  # to reach the broker
     retry_s: Positive = 0.2  # before the first new try after it was lost; doubled by each further one

@@ -109,8 +109,9 @@ class CarriedBroker:
     async def consume(self, consumer: str, take: Take) -> None:
         wait_s = self._settings.retry_s
         while True:
-            carrier = self._carrier(self._settings)
+            carrier: Carrier | None = None
             try:
+                carrier = self._carrier(self._settings)
                 async with asyncio.timeout(self._settings.connect_s):
                     await carrier.open((*self._consumers, consumer))
                 async with contextlib.aclosing(carrier.deliveries(consumer)) as deliveries:
@@ -121,7 +122,8 @@ class CarriedBroker:
                 # Whatever a broker's client raises means the same: this connection has ended.
                 _log.warning("%s hears nothing for now: %s: %s", consumer, type(error).__name__, str(error)[:200])
             finally:
-                await _close(carrier)
+                if carrier is not None:
+                    await _close(carrier)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, self._settings.retry_s_max)
 
@@ -180,7 +182,7 @@ def _carrier(scheme: str) -> Callable[[Events], Carrier]:
         from cordee.services.base.broker_rabbit import RabbitCarrier  # noqa: PLC0415
 
         return RabbitCarrier
-    if scheme == "kafka":
+    if scheme.startswith("kafka"):
         from cordee.services.base.broker_kafka import KafkaCarrier  # noqa: PLC0415
 
         return KafkaCarrier

@@ -8,18 +8,20 @@ and the successor of a killed one need not wait until the group has missed it. W
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, TopicPartition
 from faststream.kafka.schemas import Topic
-from faststream.security import SASLPlaintext
+from faststream.security import BaseSecurity, SASLPlaintext
 
 from cordee.config.sections.services import Events
+from cordee.services.base.broker_tls import context
 from cordee.services.base.carrier import Delivered
 from cordee.services.base.cloudevents import CONTENT_TYPE
 from cordee.services.base.outbox import Event
 
+TLS = "kafkas"  # the scheme
 REQUEST_MS = 10_000  # longer than a broker holds back an answer while there is nothing to read
 
 
@@ -29,13 +31,12 @@ class KafkaCarrier:
     def __init__(self, settings: Events) -> None:
         self._settings = settings
         parts = urlsplit(settings.url)
-        security = SASLPlaintext(parts.username, parts.password) if parts.username and parts.password else None
         self._broker = KafkaBroker(
             parts.netloc.rpartition("@")[2].split(","),
             acks="all",
             enable_idempotence=True,
             request_timeout_ms=REQUEST_MS,
-            security=security,
+            security=_security(parts, settings),
             logger=None,
         )
 
@@ -70,3 +71,11 @@ class KafkaCarrier:
 
     async def close(self) -> None:
         await self._broker.stop()
+
+
+def _security(parts: SplitResult, settings: Events) -> BaseSecurity:
+    """TLS, and user and password by SASL PLAIN, as the URL says. Raises TlsError."""
+    tls = context(settings.tls) if parts.scheme == TLS else None
+    if parts.username and parts.password:
+        return SASLPlaintext(unquote(parts.username), unquote(parts.password), ssl_context=tls)
+    return BaseSecurity(ssl_context=tls)

@@ -20,10 +20,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from cordee.config.sections.services import Events
+from cordee.config.sections.services import Events, EventsTls
+from cordee.services.base.broker_tls import context
 from cordee.services.base.carrier import Delivered
 from cordee.services.base.outbox import Event
 
+TLS = "rediss://"
 NAME = "cordee"  # of whoever reads for a group
 FIELD = b"event"
 BLOCK_MS = 1000  # a silent stream is asked again after this
@@ -42,7 +44,8 @@ class StreamCarrier:
         url = settings.url.replace("valkey", "redis", 1) if settings.url.startswith("valkey") else settings.url
         # Its own limit on an exchange uses asyncio.wait_for, which before Python 3.12 may lose a cancellation: ours are around it.
         self._client: Any = Redis.from_url(
-            url, socket_connect_timeout=settings.connect_s, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
+            url, socket_connect_timeout=settings.connect_s, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2,
+            **_files(settings.tls, url),
         )  # fmt: skip
 
     async def open(self, consumers: Sequence[str]) -> None:
@@ -94,6 +97,15 @@ class StreamCarrier:
         if oldest:
             milliseconds, sequence = min(oldest)
             await self._client.xtrim(self._stream, minid=f"{milliseconds}-{sequence}", approximate=False)
+
+
+def _files(tls: EventsTls, url: str) -> dict[str, Any]:
+    """What is said beside the URL, as the client calls it. What the URL says itself (`?ssl_ca_certs=…`) goes before. Raises TlsError."""
+    if tls == EventsTls() or not url.startswith(TLS):
+        return {}
+    context(tls)  # or it is only found out in the middle of a handshake, and without a name
+    named = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    return {name: path for name, path in named.items() if path}
 
 
 def _number(entry: bytes) -> tuple[int, int]:
