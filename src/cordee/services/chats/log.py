@@ -143,6 +143,11 @@ class Log:
         """Whether an event of this id is in the log."""
         return (await on.execute(select(events.c.position).where(events.c.id == event_id))).first() is not None
 
+    async def is_erased(self, on: AsyncConnection, stream: str) -> bool:
+        """Whether there was such a stream."""
+        erased = select(streams.c.stream).where(streams.c.stream == stream, streams.c.erased_at.is_not(None))
+        return (await on.execute(erased)).first() is not None
+
     async def version(self, on: AsyncConnection, stream: str, owner: Owner) -> int | None:
         """At which version the owner's stream is; None where there is none, or it was erased."""
         return (await on.execute(_heads(stream, owner))).scalar_one_or_none()

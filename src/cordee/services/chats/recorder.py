@@ -7,6 +7,7 @@ try, so whatever became of a try that broke off (committed or not, nobody can kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from cordee.services.base.database import AwayError, Database
 from cordee.services.chats.group import Group
 from cordee.services.chats.log import ConflictError, Log, NoStreamError, Owner, Told
 from cordee.services.chats.spool import Spool, SpoolError
+from cordee.services.chats.spooled import Spooled
 from cordee.services.chats.tables import erasures
 from cordee.services.chats.telling import CONVERSATION
 
@@ -39,6 +41,14 @@ class Telling:
     expected: int | None
     happened: tuple[Told, ...]
     part_of: str = ""
+
+
+@record
+class Waiting:
+    """Something that waits on disk to be told. `time`: when it was recorded, seconds of the epoch."""
+
+    time: float
+    telling: Telling
 
 
 class _Happened(msgspec.Struct, array_like=True):
@@ -74,6 +84,7 @@ class Recorder:
         self._database = database
         self._settings = settings
         self._spool = Spool(folder, settings)
+        self._spooled = Spooled()
         self._now = now
         self._group = Group(database)
         self._attempts: set[asyncio.Task[None]] = set()  # as many as there are connections, and those who wait for one
@@ -128,6 +139,28 @@ class Recorder:
         self._attempts.discard(attempt)
         if not attempt.cancelled():
             attempt.exception()  # it was told of, or nobody waits for it any more
+
+    async def waiting(self, stream: str, owner: Owner) -> list[Waiting]:
+        """What waits on this server's disk to be told to the owner's stream, in order. What was told since its segment was begun to be
+        taken is still among it; whoever wants to know what counts looks here first and into the database then."""
+        if not self.is_behind:
+            return []
+        entries = await asyncio.to_thread(self._spooled.find, self._spool.segments, stream)
+        found: list[Waiting] = []
+        for entry in entries:
+            with contextlib.suppress(msgspec.DecodeError):  # it will be set aside
+                said = _DECODER.decode(entry)
+                mine = (one for one in _tellings(said) if one.stream == stream and one.owner == owner)
+                found += (Waiting(said.time, one) for one in mine)
+        return found
+
+    async def will_be_told(self, on: AsyncConnection, waiting: Waiting) -> bool:
+        """Whether what waits to be told as the first of its stream will be: not, when it was told and erased meanwhile, or what it
+        belongs to was."""
+        one = waiting.telling
+        if await self._is_erased(on, [one], waiting.time) or await self._log.is_erased(on, one.stream):
+            return False
+        return not one.part_of or await self._log.version(on, one.part_of, one.owner) is not None
 
     async def drain(self) -> int:
         """Bring what waits on disk to the database and return how many entries were taken. Raises AwayError."""

@@ -45,6 +45,11 @@ class Spool:
         return not self._segments()
 
     @property
+    def segments(self) -> list[Path]:
+        """All that there are, the oldest first, also those that grow or are being taken."""
+        return self._segments()
+
+    @property
     def held_bytes(self) -> int:
         """On disk."""
         total = 0

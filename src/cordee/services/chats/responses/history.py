@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cordee.services.base.errors import Problem
 from cordee.services.chats.log import Owner
+from cordee.services.chats.responses.finding import chain
 from cordee.services.chats.responses.items import Item
-from cordee.services.chats.responses.projection import chain
 from cordee.services.chats.responses.request import Create
 from cordee.services.chats.responses.translate_in import TURNS_MAX
 from cordee.services.chats.service import Service
-from cordee.services.chats.tables import conversations, items
+from cordee.services.chats.tables import conversations, events, items
 
 _OVER = ("completed", "incomplete", "cancelled", "failed")
 
@@ -27,8 +28,7 @@ async def before(service: Service, owner: Owner, asked: Create) -> list[Item]:
 
 async def _responses(service: Service, owner: Owner, response_id: str) -> list[Item]:
     param, length_max = "previous_response_id", service.settings.responses.chain_max
-    async with service.database.reading() as on:
-        found = await chain(on, owner, response_id, length_max)
+    found = await chain(service, owner, response_id, length_max)
     if not found or found[-1].id != response_id:
         raise Problem(
             404, f"Previous response with id '{response_id[:64]}' not found.", param, "previous_response_not_found"
@@ -48,12 +48,15 @@ async def _responses(service: Service, owner: Owner, response_id: str) -> list[I
 
 
 async def _conversation(service: Service, owner: Owner, conversation: str) -> list[Item]:
-    """The last items, as many as a model may be given."""
+    """The last items, as many as a model may be given, and behind them those that wait on disk to be told."""
+    waiting = (await service.recorder.waiting(conversation, owner))[-TURNS_MAX:]
     theirs = conversations.c.tenant == owner.tenant, conversations.c.subject == owner.subject
     async with service.database.reading() as on:
         known = await on.execute(select(conversations.c.id).where(conversations.c.id == conversation, *theirs))
         if known.first() is None:
             raise Problem(404, f"There is no conversation {conversation[:64]}.", "conversation", "not_found")
+        # Asked first: what is told between this and the next question is in both answers, and counts once.
+        told = await _told(on, [one.telling.happened[0].id for one in waiting])
         query = (
             select(items.c.body)
             .where(items.c.conversation == conversation, items.c.tenant == owner.tenant)
@@ -61,4 +64,12 @@ async def _conversation(service: Service, owner: Owner, conversation: str) -> li
             .limit(TURNS_MAX)
         )
         rows = (await on.execute(query)).scalars().all()
-    return list(reversed(rows))
+    known_ids = {item["id"] for item in rows}
+    added = (one.telling.happened for one in waiting if one.telling.happened[0].id not in told)
+    late = (happened.data["item"] for telling in added for happened in telling)
+    return [*reversed(rows), *(item for item in late if item["id"] not in known_ids)][-TURNS_MAX:]
+
+
+async def _told(on: AsyncConnection, ids: list[str]) -> set[str]:
+    """Those of these events that the log has."""
+    return set((await on.execute(select(events.c.id).where(events.c.id.in_(ids)))).scalars()) if ids else set()

@@ -9,6 +9,7 @@ from cordee.services.base.errors import Problem, not_found
 from cordee.services.chats.log import NoStreamError, Owner
 from cordee.services.chats.responses import runs
 from cordee.services.chats.responses.background import ROWS, tell_news
+from cordee.services.chats.responses.finding import is_waiting
 from cordee.services.chats.responses.naming import names, seed_of
 from cordee.services.chats.responses.projection import find
 from cordee.services.chats.responses.runs import Run
@@ -47,13 +48,14 @@ async def queue(service: Service, work: Work) -> dict[str, Any]:
 async def cancel(service: Service, owner: Owner, response_id: str) -> dict[str, Any]:
     """The response object as it stays. Cancelling what has ended changes nothing. Raises Problem."""
     now = service.now()
+    if await is_waiting(service, owner, response_id):
+        raise _not_in_background()
     async with service.database.writing() as on:
         stored = await find(on, owner, response_id)
         if stored is None:
             raise not_found("response", response_id)
         if not stored.is_background:
-            said = "Only responses made with background=true can be cancelled; leave the connection to end this one."
-            raise Problem(400, said, "response_id", "not_in_background")
+            raise _not_in_background()
         if not await runs.take_away(on, owner, response_id):
             return dict(stored.body)
         output, number = folded(await runs.stored_events(on, response_id, -1, ROWS))
@@ -67,3 +69,8 @@ async def cancel(service: Service, owner: Owner, response_id: str) -> dict[str, 
                 await service.log.append(on, telling.stream, owner, None, telling.happened, now)
         await tell_news(service, on, owner, response, now)
     return response
+
+
+def _not_in_background() -> Problem:
+    said = "Only responses made with background=true can be cancelled; leave the connection to end this one."
+    return Problem(400, said, "response_id", "not_in_background")

@@ -9,12 +9,13 @@ import msgspec
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from cordee.services.base.errors import Problem, documented, not_found
+from cordee.services.base.errors import RETRY_AFTER_S, Problem, documented, not_found
 from cordee.services.base.identifiers import CHARACTERS_MAX
 from cordee.services.base.principal import Asking
 from cordee.services.base.strict import Router
 from cordee.services.chats.responses import runs
-from cordee.services.chats.responses.projection import Stored, find
+from cordee.services.chats.responses.finding import Found, find, is_waiting
+from cordee.services.chats.responses.projection import find as told
 from cordee.services.chats.responses.queueing import cancel, queue
 from cordee.services.chats.responses.request import LOGPROBS, read
 from cordee.services.chats.responses.service import Responses
@@ -119,15 +120,15 @@ async def retrieve(
 ) -> Response:
     """A stored response."""
     who.need(READ)
-    stored, is_running = await _stored(here, who, response_id)
+    found = await _found(here, who, response_id)
     if stream:
-        if not stored.is_background:
+        if not found.stored.is_background:
             raise Problem(400, "stream: only responses made with background=true can be streamed again.", "stream")
         return await here.following.follow(owner_of(who), response_id, -1 if starting_after is None else starting_after)
     if starting_after is not None:
         raise Problem(400, "starting_after: this goes with stream=true.", "starting_after")
-    body = dict(stored.body)
-    if is_running and body["status"] == Status.QUEUED.value:
+    body = dict(found.stored.body)
+    if found.is_running and body["status"] == Status.QUEUED.value:
         body["status"] = Status.IN_PROGRESS.value
     return _json(body)
 
@@ -137,8 +138,11 @@ async def delete(here: Here, who: Asking, response_id: ResponseId) -> ResponseDe
     """Delete a response with all its content. One that is still being made in the background is ended."""
     who.need(WRITE)
     service, owner = here.service, owner_of(who)
+    if await is_waiting(service, owner, response_id):
+        said = f"{response_id} waits on disk for the database and can be deleted when it is there; try again."
+        raise Problem(503, said, code="response_waits", retry_after_s=RETRY_AFTER_S)
     async with service.database.writing() as on:
-        if await find(on, owner, response_id) is None:
+        if await told(on, owner, response_id) is None:
             raise not_found("response", response_id)
         await runs.remove(on, response_id)
         await service.log.erase(on, response_id, owner, service.now())
@@ -164,8 +168,8 @@ async def input_items(
 ) -> ResponseItems:
     """The items of its own input, the last first unless `order` says otherwise."""
     who.need(READ)
-    stored, _ = await _stored(here, who, response_id)
-    items = list(stored.input) if order == "asc" else list(reversed(stored.input))
+    given = (await _found(here, who, response_id)).stored.input
+    items = list(given) if order == "asc" else list(reversed(given))
     start = 0
     if after is not None:
         start = next((at + 1 for at, item in enumerate(items) if item["id"] == after), -1)
@@ -176,16 +180,11 @@ async def input_items(
     return ResponseItems(data=page, first_id=first, last_id=last, has_more=start + limit < len(items))
 
 
-async def _stored(here: Responses, who: Asking, response_id: str) -> tuple[Stored, bool]:
-    owner = owner_of(who)
-    async with here.service.database.reading() as on:
-        stored = await find(on, owner, response_id)
-        is_running = (
-            await runs.is_running(on, owner, response_id) if stored is not None and stored.is_background else False
-        )
-    if stored is None:
+async def _found(here: Responses, who: Asking, response_id: str) -> Found:
+    found = await find(here.service, owner_of(who), response_id)
+    if found is None:
         raise not_found("response", response_id)
-    return stored, bool(is_running)
+    return found
 
 
 def _shown(item: Mapping[str, Any], include: Sequence[str]) -> dict[str, Any]:
