@@ -117,6 +117,7 @@ def test_a_deadline_that_the_worker_saw_is_a_deadline():
     stage.answer.began().finish(0, 0, Finish.EXPIRED)
     (fact,) = stage.facts
     assert isinstance(fact, Expired)
+    assert f"within {stage.answer.call.deadlines.total_s:g} s" in fact.what
 
 
 def test_a_stop_string_ends_its_choice_and_later_tokens_of_it_are_dropped():

@@ -182,7 +182,7 @@ def test_work_that_no_worker_can_do_is_given_to_one_only() -> None:
     scene.replica("w", worker)
     scene.replica("v", worker)
     scene.call()
-    assert (len(worker.numbers), scene.ended[0].why) == (1, Why.REPLICA)
+    assert (len(worker.numbers), scene.ended[0].why) == (1, Why.UNFIT)
 
 
 def test_a_server_that_asks_for_time_is_left_alone_by_all_calls_and_the_call_goes_elsewhere_at_once() -> None:

@@ -250,7 +250,7 @@ def test_work_that_no_worker_can_do_is_not_tried_twice(gateway):
         return True
 
     gateway.worker.act = fault
-    assert "longer than the context" in error(gateway.ask(CHAT), 502)["message"]
+    assert "longer than the context" in error(gateway.ask(CHAT), 422)["message"]
     assert len(gateway.worker.calls) == 1
     assert gateway.replica.breaker.is_closed
 

@@ -15,6 +15,8 @@ import pytest
 from cordee.domain.call import Grammar, Syntax
 from cordee.gateway.grammars import GrammarDoor, checks
 from cordee.ports import AwayError
+from cordee.wire.errors import Invalid
+from cordee.wire.grammar import Asked
 from tests.gateway.doubles import KEY, Gateway
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -147,6 +149,21 @@ def test_the_official_clients_way_of_asking_for_a_type_is_understood(shared: Gat
     assert work is not None
     assert work.grammar is not None
     assert json.loads(work.grammar.text)["required"] == ["name", "age"]
+
+
+def test_the_tool_whose_schema_cannot_be_used_is_named(trials: Trials):
+    fine, bad = Grammar(Syntax.JSON_SCHEMA, "{}"), Grammar(Syntax.JSON_SCHEMA, "bad")
+
+    def asked(*parts: Asked) -> Asked:
+        return Asked(Grammar(Syntax.LARK, "bad: together"), "tools", lambda: parts)
+
+    def refused(given: Asked) -> Invalid:
+        with pytest.raises(Invalid) as caught:
+            asyncio.run(GrammarDoor(trials, BYTES_MAX).admit(given))
+        return caught.value
+
+    assert refused(asked(Asked(fine, "tools[0]"), Asked(bad, "tools[1]"))).param == "tools[1]"
+    assert refused(asked(Asked(fine, "tools[0]"))).param == "tools", "only together they are too much"
 
 
 def test_verdicts_are_counted_by_kind():

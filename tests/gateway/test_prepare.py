@@ -127,6 +127,9 @@ def test_without_a_seed_one_is_drawn():
         ({"audio": {"voice": "x"}}, "audio"),
         ({"prediction": {}}, "prediction"),
         ({"web_search_options": {}}, "web_search_options"),
+        ({"moderation": {"model": "x"}}, "moderation"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": None}, {"role": "user", "content": "x"}]}, "messages[0].content"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"top_logprobs": 3, "logprobs": False}, "top_logprobs"),
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
@@ -154,7 +157,8 @@ def test_what_a_chat_cannot_mean_is_refused_by_name(given, param):
         {"tools": []}, {"tools": None}, {"tool_choice": "none"}, {"tool_choice": "auto"}, {"functions": []},
         {"response_format": {"type": "text"}}, {"response_format": None}, {"modalities": ["text"]}, {"prediction": None},
         {"parallel_tool_calls": True}, {"user": "u"}, {"metadata": {"a": "b"}}, {"store": False}, {"reasoning_effort": "low"},
-        {"service_tier": "auto"}, {"top_k": -1},
+        {"service_tier": "auto"}, {"top_k": -1}, {"prompt_cache_key": "k"}, {"prompt_cache_retention": "24h"},
+        {"prompt_cache_options": {"mode": "implicit"}}, {"moderation": None}, {"cache_salt": ""},
     ],
 )  # fmt: skip
 def test_what_changes_nothing_is_accepted(given):
@@ -169,6 +173,7 @@ def test_what_changes_nothing_is_accepted(given):
         ({"prompt": [True]}, "prompt"), ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [["a"]]}, "prompt"),
         ({"prompt": [1, "a"]}, "prompt"), ({"prompt": "x" * CONTEXT}, "prompt"), ({"prompt": [1] * CONTEXT}, "prompt"),
         ({"suffix": "x"}, "suffix"), ({"best_of": 2}, "best_of"), ({"best_of": 2, "n": 1}, "best_of"),
+        ({"echo": True, "logprobs": 0}, "echo"),
     ],
 )  # fmt: skip
 def test_what_a_completion_cannot_mean_is_refused_by_name(given, param):
@@ -206,6 +211,17 @@ def test_parts_of_text_are_joined_and_developers_are_the_system():
         {"role": "assistant", "content": None},
     ])  # fmt: skip
     assert text(work.prompt) == "system\nbe brief\nuser\nab\nassistant\n\nassistant\n"
+
+
+def test_an_assistant_may_have_said_nothing_or_have_refused():
+    turns = [{"role": "assistant"}, {"role": "assistant", "content": None, "refusal": "no"}]
+    assert text(chat(messages=turns).prompt) == "assistant\n\nassistant\nno\nassistant\n"
+
+
+def test_a_salt_of_the_cache_goes_with_the_work():
+    assert chat(cache_salt="mine").cache_salt == "mine"
+    assert completion(cache_salt="mine").cache_salt == "mine"
+    assert chat().cache_salt == ""
 
 
 def test_control_strings_of_a_user_are_text():

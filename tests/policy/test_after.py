@@ -35,8 +35,8 @@ def reasons(following: Again | Stop) -> Why | None:
         (BUSY, HTTP, False, 2, Again(elsewhere=True, charged=False)),
         (BUSY, HTTP, False, 3, Again(elsewhere=False, charged=False)),
         (BUSY, LINK, True, 1, Again(elsewhere=True, charged=False)),
-        (FAULT, LINK, False, 1, Why.REPLICA),
-        (FAULT, HTTP, True, 1, Why.REPLICA),
+        (FAULT, LINK, False, 1, Why.UNFIT),
+        (FAULT, HTTP, True, 1, Why.UNFIT),
     ],
 )
 def test_what_follows_an_attempt(ended, kind, started, attempts, expected):

@@ -78,7 +78,7 @@ def test_vllms_way_of_asking_becomes_the_same_grammars():
 @pytest.mark.parametrize(
     ("value", "param"),
     [
-        ({"type": "json_schema"}, "response_format"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
         ({"type": "json_schema", "json_schema": {"name": "n"}}, "response_format.json_schema.schema"),
         ({"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}, "response_format.json_schema.name"),
         ({"type": "json_schema", "json_schema": {"name": "n", "schema": []}}, "response_format.json_schema.schema"),
@@ -87,8 +87,8 @@ def test_vllms_way_of_asking_becomes_the_same_grammars():
             "response_format.json_schema.schema",
         ),
         ({"type": "nope"}, "response_format.type"),
-        ({"type": "json_object", "more": 1}, "response_format"),
-        ({"type": "regex"}, "response_format"),
+        ({"type": "json_object", "more": 1}, "response_format.more"),
+        ({"type": "regex"}, "response_format.pattern"),
         ({"type": "grammar", "grammar": "x", "syntax": "abnf"}, "response_format.syntax"),
         ("json", "response_format"),
     ],
@@ -106,7 +106,7 @@ def test_what_cannot_be_meant_names_the_parameter(value: Any, param: str):
         ({"regex": "a", "json": {}}, "structured_outputs"),
         ({"choice": []}, "structured_outputs.choice"),
         ({"choice": [1]}, "structured_outputs.choice[0]"),
-        ({"structural_tag": "x"}, "structured_outputs"),
+        ({"structural_tag": "x"}, "structured_outputs.structural_tag"),
         ({"json": "{"}, "structured_outputs.json"),
     ],
 )

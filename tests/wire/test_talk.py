@@ -67,6 +67,9 @@ def test_answers_that_are_held_to_a_grammar(given):
     assert made is not None
     assert made.asked is not None
     assert made.asked.param == "tools"
+    assert made.asked.parts is not None
+    assert made.asked.parts()[0].param == "tools[0].function.parameters"
+    assert len(made.asked.parts()) == (2 if "response_format" in given else 1)
 
 
 def test_a_mark_that_is_a_control_token_stands_in_the_prompt_of_who_must_call():

@@ -154,7 +154,8 @@ def verify(model: str, cache: Path) -> ModelFile:
         read_header(file.path)
     except GGUFError as error:
         removed = ours and _remove(file.path)
-        raise ModelError(f"{file.path}: not usable: {error} {'It was removed; ' if removed else ''}{cure}.") from error
+        next_step = f"It was removed; {cure}" if removed else cure[0].upper() + cure[1:]
+        raise ModelError(f"{file.path}: not usable: {error} {next_step}.") from error
     except OSError as error:
         raise ModelError(f"{file.path}: cannot be read: {error.strerror}; make it readable for this user.") from error
     return ModelFile(file.name, file.path, found)

@@ -71,8 +71,9 @@ def _fitting(name: str, adapter: Adapter, base: Header) -> Path:
     try:
         fitting_header(path, base)
     except GGUFError as error:
+        why = str(error).rstrip(".")
         raise ModelError(
-            f"adapters.{name}: {path} cannot be laid over {adapter.base!r}: {error} Name a GGUF adapter made for it."
+            f"adapters.{name}: {path} cannot be laid over {adapter.base!r}: {why}. Name a GGUF adapter made for it."
         ) from error
     except OSError as error:
         raise ModelError(

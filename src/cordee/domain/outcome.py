@@ -26,6 +26,7 @@ class Why(StrEnum):
     REPLICA = "replica_error"
     DIVERGED = "continuation_impossible"
     QUARANTINED = "request_quarantined"
+    UNFIT = "unprocessable_request"  # what it asks for cannot be done by any worker, which only shows while it is done
     SHUTDOWN = "shutting_down"
 
 

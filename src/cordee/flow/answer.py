@@ -206,7 +206,10 @@ class Answer:
             self.sink.finish(choice, why)
             self._close(choice)
         elif why is Finish.EXPIRED:
-            self.box.post(Expired("the worker saw the deadline pass"))
+            # A worker counts down what was left when it was asked, and may be through a moment before this clock is.
+            passed = self.overdue(self.clock.now())
+            limit = f"the whole answer was not there within {self.call.deadlines.total_s:g} s"
+            self.box.post(passed if isinstance(passed, Expired) else Expired(limit))
         else:
             self._break("the worker could not go on with this answer" if why is Finish.FAILED else "the worker gave up")
 

@@ -5,7 +5,7 @@ What was checked once is remembered, so a schema that comes with every request c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
@@ -32,6 +32,9 @@ class GrammarDoor:
 
     async def admit(self, asked: Asked) -> None:
         """Raises Invalid for what cannot be used, and says why."""
+        await self._admit(asked, asked.parts)
+
+    async def _admit(self, asked: Asked, parts: Callable[[], Sequence[Asked]] | None) -> None:
         grammar, param = asked.grammar, asked.param
         size = len(grammar.text.encode())
         if size > self._bytes_max:
@@ -41,6 +44,8 @@ class GrammarDoor:
         except AwayError as away:
             raise Invalid(f"{param!r} cannot be looked at now: {away}", param, status=503) from away
         if complaint:
+            for part in () if parts is None else parts():
+                await self._admit(part, None)
             raise _refused(grammar, param, complaint)
 
 

@@ -40,7 +40,7 @@ FIRST_TOKEN, BETWEEN_TOKENS = b"x-cordee-first-token-timeout", b"x-cordee-betwee
 SEEDS = 1 << 63
 UNSUPPORTED = (
     "functions", "function_call", "modalities", "audio", "prediction",
-    "web_search_options",
+    "web_search_options", "moderation",
 )  # fmt: skip
 HARMLESS = {
     "functions": (b"null", b"[]"),
@@ -82,7 +82,7 @@ def _seconds(value: bytes, header: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= TIMEOUT_S_MAX or not value.replace(b".", b"", 1).isdigit():
-        raise Invalid(f"the header {header} is a number of seconds, up to {TIMEOUT_S_MAX:.0f}", header)
+        raise Invalid(f"the header {header} is a number of seconds above 0, up to {TIMEOUT_S_MAX:.0f}", header)
     return seconds
 
 
@@ -185,6 +185,9 @@ def completion_work(
         raise Invalid(f"model {model.name!r} cannot insert before a suffix", "suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise Invalid("'best_of' is not supported; leave it out or set it to 'n'", "best_of")
+    if body.echo and body.logprobs is not None:
+        # The prompt would be in the text and not among the log-probabilities: whoever adds them up would add the wrong ones.
+        raise Invalid("'echo' gives no log-probabilities of the prompt; POST /v1/score does", "echo")
     text = completion_text(body)
     if isinstance(text, str):
         prompt = model.vocabulary.encode(text, special=True, start=True)
@@ -228,7 +231,11 @@ def text_of(message: Message, at: int) -> str:
     if isinstance(content, str):
         return content
     if content is None:
-        return ""
+        # Nothing is what an assistant says beside calls of tools; from anybody else it is a field that was forgotten.
+        if message.role != "assistant":
+            param = f"messages[{at}].content"
+            raise Invalid(f"you must provide {param!r}", param, code="missing_required_parameter")
+        return message.refusal or ""
     texts = []
     for number, part in enumerate(content):
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
@@ -261,6 +268,7 @@ def _work(
         max_tokens=room if max_tokens is None else min(max_tokens, room),
         n=body.n or 1,
         adapter=model.adapter,
+        cache_salt=body.cache_salt or "",
         grammar=held_to,
         sampling=Sampling(
             temperature=_or(body.temperature, 1.0),

@@ -69,7 +69,7 @@ def after(
     to be refused before work costs no attempt. `continues`: what left of a forwarded answer is known, and a server of the pool
     can go on from it."""
     if ended.fault:
-        return Stop(Why.REPLICA, ended.cause, fault=True)
+        return Stop(Why.UNFIT, ended.cause, fault=True)
     if ended.busy:
         return Again(elsewhere=attempts <= BUSY_HOPS_MAX, charged=False)
     if kind is ReplicaKind.LINK:

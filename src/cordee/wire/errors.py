@@ -59,6 +59,7 @@ STATUS = {
     Why.REPLICA: 502,
     Why.DIVERGED: 502,
     Why.QUARANTINED: 422,
+    Why.UNFIT: 422,
     Why.SHUTDOWN: 503,
 }
 TYPES = {

@@ -7,14 +7,15 @@ under names of their own. `structured_outputs` is vLLM's. One of the two may be 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from cordee.domain.call import JSON_SPACE, Grammar, Syntax
 from cordee.wire.errors import Invalid
+from cordee.wire.strict import decode_part
 
 FORMAT, OUTPUTS = "response_format", "structured_outputs"
 GRAMMAR_BYTES_MAX = 64 * 1024  # of a schema, a pattern or a grammar, where the configuration does not say otherwise
@@ -69,10 +70,12 @@ _text = msgspec.json.Decoder(str).decode
 
 
 class Asked(Struct, frozen=True):
-    """A grammar, and the parameter that asked for it."""
+    """A grammar, and the parameter that asked for it. `parts`: what it was put together from, where that are several parameters; only
+    needed to say which of them it is that cannot be used."""
 
     grammar: Grammar
     param: str
+    parts: Callable[[], Sequence[Asked]] | None = None
 
 
 def asked(response_format: Raw | UnsetType, structured_outputs: Raw | UnsetType) -> Asked | None:
@@ -104,7 +107,7 @@ def one_of(texts: Sequence[str]) -> Grammar:
 
 
 def _of_format(raw: Raw) -> Asked | None:
-    given: _Format | None = _decoded(_format, raw, FORMAT)
+    given: _Format | None = decode_part(_format, raw, FORMAT)
     match given:
         case None | _Text():
             return None
@@ -122,7 +125,7 @@ def _of_format(raw: Raw) -> Asked | None:
 
 
 def _of_outputs(raw: Raw) -> Asked | None:
-    given: _Outputs | None = _decoded(_outputs, raw, OUTPUTS)
+    given: _Outputs | None = decode_part(_outputs, raw, OUTPUTS)
     if given is None:
         return None
     found: list[Asked] = []
@@ -171,16 +174,3 @@ def _literal(text: str) -> str:
 def _unquoted(schema: bytes) -> bytes:
     """vLLM takes a schema as an object or as text."""
     return _text(schema).encode() if schema.startswith(b'"') else schema
-
-
-def _decoded(decode: Any, raw: Raw, param: str) -> Any:
-    try:
-        return decode(raw)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        where = param + path.rstrip("`")
-        raise Invalid(
-            f"invalid value for {where!r}: {what[0].lower() + what[1:200]}", where, code="invalid_value"
-        ) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Invalid(f"invalid value for {param!r}: {str(error)[:200]}", param, code="invalid_value") from None

@@ -63,6 +63,7 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     ignore_eos: bool | None = None
+    cache_salt: Label | None = None
     # what the answer has to be: looked at by wire.grammar
     response_format: Raw | UnsetType = UNSET
     structured_outputs: Raw | UnsetType = UNSET
@@ -71,6 +72,8 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     metadata: Raw | UnsetType = UNSET
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+    prompt_cache_options: Raw | UnsetType = UNSET
     service_tier: Label | None = None
     store: bool | None = None
 
@@ -95,6 +98,7 @@ class ChatRequest(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True
     audio: Raw | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
     web_search_options: Raw | UnsetType = UNSET
+    moderation: Raw | UnsetType = UNSET
     # a hint
     verbosity: Label | None = None
 

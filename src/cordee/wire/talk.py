@@ -6,7 +6,7 @@ An answer that is held to a grammar from its first character on is not preceded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from cordee.wire import tool_grammar
 from cordee.wire.errors import Invalid
-from cordee.wire.grammar import Asked
+from cordee.wire.grammar import Asked, schema_grammar
 from cordee.wire.requests import ChatRequest
 from cordee.wire.shape import Shape
 from cordee.wire.speech import Speech, parsed
@@ -101,14 +101,19 @@ class Talk:
 
     def _asked(self, offered: Offer, answer: Asked | None) -> Asked | None:
         family = self._template.family
+
+        def parts() -> Sequence[Asked]:
+            schemas = [Asked(schema_grammar(it.schema, strict=it.is_strict), it.where) for it in offered.callable_]
+            return schemas if answer is None or self._must_call else [*schemas, answer]
+
         if self._must_call:
-            return Asked(tool_grammar.forced(family, offered, self._spelled), TOOLS)
+            return Asked(tool_grammar.forced(family, offered, self._spelled), TOOLS, parts)
         if answer is not None:
-            return Asked(tool_grammar.either(family, offered, self._spelled, answer.grammar), TOOLS)
+            return Asked(tool_grammar.either(family, offered, self._spelled, answer.grammar), TOOLS, parts)
         if offered.is_parallel and not any(tool.is_strict for tool in offered.callable_):
             return None
         free = tool_grammar.free(family, offered, self._spelled)
-        return None if free is None else Asked(free, TOOLS)
+        return None if free is None else Asked(free, TOOLS, parts)
 
 
 def talk(body: ChatRequest, template: Template, answer: Asked | None, *, constrains: bool, model: str) -> Talk | None:

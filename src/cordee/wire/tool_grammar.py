@@ -85,7 +85,7 @@ def _entries(family: Family, offer: Offer) -> str:
             schema = schema_grammar(tool.schema, strict=tool.is_strict).text
         except (ValueError, RecursionError) as error:
             raise Invalid(
-                f"the parameters of the function {tool.name!r} are not a JSON schema: {error}", TOOLS
+                f"the parameters of the function {tool.name!r} are not a JSON schema: {error}", tool.where
             ) from None
         head = f'{{"name": {json.dumps(tool.name)}, "{family.key}": '
         lines += [f'f{at}: {_literal(head)} v{at} "}}"', f"v{at}: %json {schema}"]

@@ -71,12 +71,14 @@ class Mode(Enum):
 
 @record
 class Tool:
-    """One function. `schema`: of its arguments, as it came; `is_strict`: all of it holds, or the request is refused."""
+    """One function. `schema`: of its arguments, as it came; `is_strict`: all of it holds, or the request is refused. `where`: the
+    parameter that the schema came in."""
 
     name: str
     description: str | None
     schema: bytes
     is_strict: bool
+    where: str = TOOLS
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -137,8 +139,9 @@ def _offered(raw: Raw) -> tuple[Tool, ...]:
             raise Invalid(f"{where!r} has 1 to 64 letters, digits, '_' and '-'", where, code="invalid_value")
         if name in found:
             raise Invalid(f"{where!r} is {name!r}, as that of another function", where, code="invalid_value")
-        schema = _schema(one.function.parameters, f"{TOOLS}[{at}].function.parameters")
-        found[name] = Tool(name, one.function.description, schema, bool(one.function.strict))
+        said_in = f"{TOOLS}[{at}].function.parameters"
+        schema = _schema(one.function.parameters, said_in)
+        found[name] = Tool(name, one.function.description, schema, bool(one.function.strict), said_in)
     return tuple(found.values())
 
 

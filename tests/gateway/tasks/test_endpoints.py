@@ -223,3 +223,4 @@ def test_more_texts_than_a_worker_takes_are_refused(gateway: Gateway) -> None:
     finally:
         gateway.replica.capacity = type(gateway.replica.capacity)(2500, 100_000)
     assert "take 1 texts at once" in error["message"]
+    assert error["param"] == "documents"

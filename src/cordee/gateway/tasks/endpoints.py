@@ -198,7 +198,9 @@ class _Draft:
         """Raises Invalid."""
         most = max((replica.capacity.sequences for replica in self.pool.seats.replicas), default=made.work.n)
         if made.work.n > most:
-            raise Invalid(f"this model's workers take {most} texts at once, and these are {made.work.n}; send fewer")
+            raise Invalid(
+                f"this model's workers take {most} texts at once, and these are {made.work.n}; send fewer", made.param
+            )
         self._made = made
         keeping = self._tasks.keeping
         wish = keeping.wish(self.request) if keeping is not None and self.manner.asks_kept else None

@@ -26,10 +26,11 @@ NOTHING: array[int] = array("I")
 
 @record
 class Made:
-    """Work for our own workers, and the answer that it becomes."""
+    """Work for our own workers, and the answer that it becomes. `param`: the parameter that says how many texts there are."""
 
     work: Work
     answer: TaskAnswer
+    param: str | None = None
 
 
 def embed(body: EmbeddingsRequest, model: Model, context: int) -> Made:
@@ -43,7 +44,7 @@ def embed(body: EmbeddingsRequest, model: Model, context: int) -> Made:
             if any(token >= model.vocabulary.size for token in text):
                 raise Invalid(f"{param!r} holds a token id beyond the vocabulary of {model.vocabulary.size}", param)
             items.append(_fitting(array("I", text), context, param))
-    return Made(_work(Task.EMBED, items), EmbeddingsAnswer(body, len(items)))
+    return Made(_work(Task.EMBED, items), EmbeddingsAnswer(body, len(items)), "input")
 
 
 def rank(body: RerankRequest, model: Model, context: int) -> Made:
@@ -55,12 +56,12 @@ def rank(body: RerankRequest, model: Model, context: int) -> Made:
             _item(partial(words.pair, body.query, text), len(text), context, f"documents[{at}]")
             for at, text in enumerate(texts)
         ]
-        return Made(_work(Task.RANK, items), RerankAnswer(body, Judgements(len(texts))))
+        return Made(_work(Task.RANK, items), RerankAnswer(body, Judgements(len(texts))), "documents")
     items = [_item(partial(words.whole, body.query), len(body.query), context, "query")]
     items += [
         _item(partial(words.whole, text), len(text), context, f"documents[{at}]") for at, text in enumerate(texts)
     ]
-    return Made(_work(Task.EMBED, items), RerankAnswer(body, Similarities(len(texts))))
+    return Made(_work(Task.EMBED, items), RerankAnswer(body, Similarities(len(texts))), "documents")
 
 
 def compare(body: ScoreRequest, model: Model, context: int) -> Made:
@@ -71,13 +72,13 @@ def compare(body: ScoreRequest, model: Model, context: int) -> Made:
             _item(partial(words.pair, *one), len(one[0]) + len(one[1]), context, f"text_2[{at}]")
             for at, one in enumerate(both)
         ]
-        return Made(_work(Task.RANK, items), LikenessAnswer(body.model, Judgements(len(both))))
+        return Made(_work(Task.RANK, items), LikenessAnswer(body.model, Judgements(len(both))), "text_1")
     items = [
         _item(partial(words.whole, text), len(text), context, f"{name}[{at}]")
         for at, one in enumerate(both)
         for name, text in zip(("text_1", "text_2"), one, strict=True)
     ]
-    return Made(_work(Task.EMBED, items), LikenessAnswer(body.model, Cosines(len(both))))
+    return Made(_work(Task.EMBED, items), LikenessAnswer(body.model, Cosines(len(both))), "text_1")
 
 
 def probability(body: ScoreRequest, model: Model, context: int) -> Made:
@@ -91,7 +92,7 @@ def probability(body: ScoreRequest, model: Model, context: int) -> Made:
         param = "continuation" if body.continuations is None else f"continuations[{at}]"
         items.append(_behind(prompt, text, model, context, param))
         tokens.append(items[-1].tokens[len(prompt) :])
-    return Made(_work(Task.SCORE, items, model.adapter), ScoreAnswer(body.model, tokens, words.piece))
+    return Made(_work(Task.SCORE, items, model.adapter), ScoreAnswer(body.model, tokens, words.piece), "continuations")
 
 
 def verdict(body: EvaluateRequest, model: Model, context: int) -> Made:
