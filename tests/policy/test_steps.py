@@ -88,11 +88,12 @@ def test_a_long_prompt_runs_in_pieces_that_are_worth_a_pass_and_steps_are_so_muc
     m = machine()
     m.add(9, 4000)
     steps = m.run(400)
-    assert min(pieces(steps, 9)) >= 16
     alone_s = PASS_S + 4 * (ROW_S + LOGITS_S)
     later = [took for _, took in steps[20:]]
     assert 1.5 * alone_s < sum(later) / len(later) < 1.9 * alone_s
+    assert max(later) < 3 * alone_s
     assert max(took for _, took in steps) < alone_s + 0.25 + 2 * PASS_S
+    assert min(pieces(steps, 9)) >= 8
 
 
 def test_a_short_prompt_that_comes_after_quiet_steps_runs_at_once():

@@ -4,11 +4,12 @@ Kernels go through the whole model once for each pass, and the rows of a prompt 
 each: a few of them take nearly as long as many. So rows are not given out in every step but saved up for. Each step in which
 somebody decodes earns what it may be longer than decoding alone, on the mean: `stretch_max` times, or as long as it will take when all
 who are here decode, if that is longer. (Without the second, one early decoder would hold a crowd of prompts to its own quick pace, and
-the engine would be half empty.) Prompts run when the account holds what a worthwhile number of rows takes.
+the engine would be half empty.)
 
-What can be saved is bounded, and with it how long a single step can become: by `prefill_s_max`, where a step does not earn more. So
-a short prompt that comes after some quiet steps runs at once, in one step; a long one has such a step at its beginning, and goes on at
-the mean pace.
+What can be saved is bounded, and with it how long a single step can become: by `prefill_s_max`, where a step does not earn more. A
+short prompt, which takes no longer than that, runs as a whole as soon as the account holds what it takes: it holds the others up
+once. A long one moves on whenever the account holds what is worth a pass: `prefill_tokens_min` rows, or as much time as decoding alone
+takes, if that is less; far into a long prompt a few rows take that long, and the price of a pass is small beside them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Allowance:
         alone_s = cost.decode_s(decoding)
         all_s = cost.decode_s(decoding + len(prompts))
         earned_s = max(alone_s * limits.stretch_max, all_s) - alone_s
-        needed_s = min((_least_s(one, limits, cost) for one in prompts), default=0.0)
+        needed_s = min((_needed_s(one, alone_s, limits, cost) for one in prompts), default=0.0)
         self._saved_s = min(self._saved_s + earned_s, max(limits.prefill_s_max, needed_s, earned_s))
         if not prompts or cost.wants_look() or self._saved_s < needed_s:
             return 0.0
@@ -49,6 +50,9 @@ class Allowance:
         self._saved_s -= seconds
 
 
-def _least_s(one: Sequence, limits: Limits, cost: StepCost) -> float:
-    """What the fewest rows of a prompt take that are worth a pass."""
-    return cost.prefill_s(one.computed, one.computed + min(one.left, limits.prefill_tokens_min))
+def _needed_s(one: Sequence, alone_s: float, limits: Limits, cost: StepCost) -> float:
+    """What the least takes that a prompt moves on by."""
+    whole_s = cost.prefill_s(one.computed, one.length)
+    if whole_s <= limits.prefill_s_max:
+        return whole_s
+    return min(alone_s, cost.prefill_s(one.computed, one.computed + min(one.left, limits.prefill_tokens_min)))

@@ -28,10 +28,10 @@ class _Room:
 
     __slots__ = ("_cost", "floor", "rows", "scored", "seconds")
 
-    def __init__(self, rows: int, seconds: float, floor: int, cost: StepCost) -> None:
+    def __init__(self, rows: int, seconds: float, cost: StepCost) -> None:
         self.rows = rows
         self.seconds = seconds
-        self.floor = floor
+        self.floor = 1  # or nobody would move on where one takes longer than there is time
         self.scored = SCORED_ROWS_MAX
         self._cost = cost
 
@@ -56,13 +56,12 @@ class _Room:
 def share_rows(
     prompts: Iterable[Sequence], decoding: int, seconds: float, limits: Limits, cost: StepCost
 ) -> list[tuple[Sequence, int]]:
-    """Rows for each of `prompts` that gets some, beside so many that decode: as many as take `seconds`, but not fewer than are worth a
-    pass."""
+    """Rows for each of `prompts` that gets some, beside so many that decode: as many as take `seconds`, and one at least."""
     prompts = sorted(prompts, key=_order)
     rows = limits.batch_tokens - decoding
     if decoding:
         rows = min(rows, limits.prefill_tokens_max)
-    room = _Room(rows, seconds, limits.prefill_tokens_min, cost)
+    room = _Room(rows, seconds, cost)
     given: dict[int, tuple[Sequence, int]] = {}
     for _, group in groupby(prompts, key=_class):
         ordered = list(group)
