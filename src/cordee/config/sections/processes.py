@@ -25,7 +25,7 @@ class Engine(Section, frozen=True):
     ubatch: Annotated[int, Meta(ge=16, le=4096)] = 128  # rows the kernels work on at once
     batch: Annotated[int, Meta(ge=32, le=16384)] = 2048  # prompt tokens per step while nobody decodes
     prefill_tokens_max: Annotated[int, Meta(ge=16, le=16384)] = 256  # prompt tokens per step while others decode
-    prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 16  # of a prompt at once: fewer take nearly as long
+    prefill_tokens_min: Annotated[int, Meta(ge=1, le=16384)] = 16  # of a long prompt at once: fewer take nearly as long
     stretch_max: Annotated[float, Meta(ge=0, le=1000)] = (
         1.75  # times a step without prompts: how long steps take on the mean, or as long as when all decode; 0: no bound
     )
@@ -33,7 +33,7 @@ class Engine(Section, frozen=True):
     step_s_max: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0  # a step that takes longer is stopped and undone
     ageing_s: Positive = 20.0  # of waiting, then a call moves up one class
     spare: Annotated[int, Meta(ge=0, le=256)] = 2  # further slots, for what was computed of calls that do not run
-    parkings_max: Annotated[int, Meta(ge=0, le=100)] = 3  # how often a call makes room for others; 0: never
+    parkings_max: Annotated[int, Meta(ge=0, le=100)] = 8  # how often a call makes room for others; 0: never
     parked_bytes_max: Annotated[int, Meta(ge=0)] = 256 * 1024 * 1024  # saved of those that have made room
     prefix_cache: bool = True  # what was computed of a prompt is used for others that begin alike
     prefix_isolation: Literal["none", "tenant"] = "none"  # tenant: only for others of the same tenant
