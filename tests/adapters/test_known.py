@@ -27,6 +27,14 @@ def restarted(known: Known, now: float) -> Known:
     return again
 
 
+def test_what_was_too_much_is_forgotten_when_the_next_word_comes_whatever_it_says() -> None:
+    known = Known(BOUND)
+    known.take(page(1), 1000.0)
+    known.take(page(2, *(Ended(str(one), 1000.0 + TOKEN_S) for one in range(BOUND + 1))), 1000.0)
+    known.take(page(3), 1000.0 + TOKEN_S)
+    assert len(known._ended) <= BOUND
+
+
 @given(st.lists(st.tuples(st.floats(0, 300), st.lists(st.integers(0, 40), max_size=8)), max_size=12), st.data())
 def test_no_session_of_a_sign_in_that_has_ended_ever_counts_and_what_is_remembered_is_bounded(
     told: list[Told], data: st.DataObject

@@ -64,8 +64,8 @@ class Known:
             self._owned.setdefault(key.owner, set()).add(key.id)
         for name in page.gone:
             self._drop(name)
-        if page.ended:
-            self._ended.update({one.family: one.until for one in page.ended})
+        self._ended.update({one.family: one.until for one in page.ended})
+        if page.ended or len(self._ended) > self.ended_max:
             self._forget_ended(now)
 
     def anew(self) -> Known:
