@@ -8,7 +8,10 @@ import pytest
 
 from cordee.domain.caller import Caller
 from cordee.gateway import near
+from cordee.policy.route import RouteRules, Strategy
 from cordee.wire.errors import Invalid
+from cordee.wire.requests import ChatRequest, CompletionRequest, Message
+from tests.policy.test_route import replica, router
 
 ANYWHERE = Caller("key", "tenant")
 
@@ -46,3 +49,42 @@ def test_bodies_are_alike_whatever_comes_before_their_messages():
     assert near.of_body(one, 12) == near.of_body(other, 12)
     assert near.of_body(one, 64) != near.of_body(other, 64)
     assert near.of_body(b'{"prompt":"x"}', 4) != near.of_body(b'{"prompt":"y"}', 4)
+
+
+HELLO = [Message("system", "You are a poet. " * 100), Message("user", "Hi")]
+ANSWERED = [*HELLO, Message("assistant", "Hello!"), Message("user", "A poem, please.")]
+
+
+def test_the_turns_of_a_conversation_are_alike_however_short_it_began():
+    first = near.of_opening(HELLO, 64)
+    assert first == near.of_opening(ANSWERED, 64) != 0
+    assert near.of_opening(HELLO[1:], 64) == near.of_opening(ANSWERED[1:], 64)
+
+
+def test_conversations_are_told_apart_also_behind_one_long_system_message():
+    assert near.of_opening(HELLO, 64) != near.of_opening([HELLO[0], Message("user", "Ho")], 64)
+    assert near.of_opening(HELLO, 64) != near.of_opening(HELLO[1:], 64)
+
+
+def test_parts_of_a_message_are_read_like_its_text():
+    parts: list[dict[str, Any]] = [
+        {"type": "text", "text": "H"},
+        {"type": "text", "text": "i"},
+        {"type": "image_url", "text": 7},
+    ]
+    assert near.of_opening([Message("user", parts)], 64) == near.of_opening([Message("user", "Hi")], 64)
+    assert near.of_opening([Message("user")], 64) == near.of_opening([Message("user", "")], 64) != 0
+    assert near.of_opening([Message("user", "\ud800")], 64)
+
+
+def test_the_strategy_says_what_of_a_call_matters():
+    pair = [replica("a"), replica("b")]
+    chat = ChatRequest(model="m", messages=HELLO)
+    text = CompletionRequest(model="m", prompt="x")
+    prompt = array("I", range(100))
+    of_tokens = near.of_prompt(prompt, 64)
+    assert near.of_call(router(pair), chat, prompt) == near.of_opening(HELLO, 64)
+    assert near.of_call(router(pair), text, prompt) == of_tokens
+    assert near.of_call(router(pair, RouteRules(Strategy.PREFIX_AFFINITY)), chat, prompt) == of_tokens
+    assert near.of_call(router(pair, RouteRules(Strategy.ROUND_ROBIN)), chat, prompt) == 0
+    assert near.of_call(router(pair[:1]), chat, prompt) == 0

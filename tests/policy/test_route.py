@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -7,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cordee.domain.replica import Capacity, Continuation, Load, ReplicaKind
+from cordee.policy import affinity
 from cordee.policy.breaker import Breaker, BreakerRules
 from cordee.policy.route import Replica, Router, RouteRules, Size, Strategy, Want
 
 ONE = Size(1, 100)
 CAPACITY = Capacity(sequences=8, tokens=8000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_buckets() -> Iterator[None]:
+    """What is asked here holds whatever their number is, and each has a ranking to be made for every router."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(affinity, "BUCKETS", 16)
+        yield
 
 
 def replica(

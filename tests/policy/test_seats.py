@@ -157,11 +157,63 @@ def test_retry_after_follows_the_drain_rate_and_is_spread():
     seats = seats_of(1, rules=SeatRules(waiting_max=1))
     ask(seats, ticket())
     ask(seats, ticket())
+    free(seats)
     seats.departed(10.0, 10)
     after = [getattr(ask(seats, ticket(), now=10.0), "retry_after_s", 0.0) for _ in range(100)]
     assert min(after) >= 20 * (1 - JITTER)
     assert max(after) <= 20 * (1 + JITTER)
     assert max(after) - min(after) > 5
+
+
+def cold(slots: int, apart_s: float, first: Size, first_s: float) -> list[float]:
+    """A fresh pool under a burst of forty calls: how long it says that the line takes while the first round comes back, over how long it
+    takes at the rate of that round. Answers of 11 s begin together and end `apart_s` after each other; one of `first` size is the first."""
+    seats = seats_of(slots)
+    tickets = [ticket(str(i), Priority.BATCH, first if i == 0 else Size(1, 200)) for i in range(40)]
+    for one in tickets:
+        ask(seats, one)
+    said = []
+    for number, one in enumerate(tickets[:slots]):
+        now = 11.0 + apart_s * number if number else first_s
+        seats.replicas[0].left(one.size)
+        seats.departed(now, one.size.tokens, now - one.seated_s)
+        granted(seats, now)
+        said.append(seats.expected_wait_s(now, Priority.BATCH) / (11.0 * seats.waiting / slots))
+    return said
+
+
+@pytest.mark.parametrize(("slots", "apart_s"), [(4, 0.0), (8, 0.2), (16, 0.1)])
+def test_the_first_seats_of_a_fresh_pool_that_come_back_speak_for_those_beside_them(slots, apart_s):
+    assert all(0.7 < share < 1.2 for share in cold(slots, apart_s, Size(1, 200), 11.0))
+
+
+@pytest.mark.parametrize("slots", [4, 8, 16])
+def test_a_short_call_that_comes_back_first_does_not_speak_for_long_ones(slots):
+    assert all(0.7 < share < 1.3 for share in cold(slots, 0.1, Size(1, 40), 10.0))
+
+
+def test_calls_under_way_that_come_back_soon_after_a_queue_began_are_no_fast_ones():
+    seats = seats_of(16)
+    for number in range(16):  # one each second
+        ask(seats, ticket(str(number), size=Size(1, 200)), now=float(number))
+    waiting = [ticket(f"waits {number}", size=Size(1, 200)) for number in range(8)]
+    for one in waiting:
+        ask(seats, one, now=15.9)
+    for number in range(6):
+        now = 16.0 + number
+        free(seats, size=Size(1, 200))
+        seats.departed(now, 200, 16.0)
+        assert seats.expected_wait_s(now) == pytest.approx(8.0)
+
+
+def test_what_comes_back_late_after_an_early_one_is_waited_for_as_long():
+    seats = seats_of(4)
+    for number in range(12):
+        ask(seats, ticket(str(number), Priority.BATCH, Size(1, 200)))
+    seats.replicas[0].left(Size(1, 200))
+    seats.departed(1.0, 200, 1.0)
+    assert seats.expected_wait_s(1.0, Priority.BATCH) == pytest.approx(2.0)
+    assert seats.expected_wait_s(9.0, Priority.BATCH) == pytest.approx(16.0), "nothing came back since"
 
 
 def test_those_who_waited_too_long_are_refused():
@@ -208,6 +260,7 @@ def test_when_the_last_one_has_left_the_queue_its_demand_is_forgotten(leave):
         assert isinstance(ask(seats, gone, number * 0.05), Queued)
         leave(seats, gone)
     ask(seats, ticket("waiting"), 3.0)
+    free(seats)
     seats.departed(3.9, 10)
     answer = ask(seats, ticket("next"), 3.9)
     assert isinstance(answer, Queued)

@@ -6,6 +6,8 @@ from collections import Counter
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cordee.policy.affinity import PrefixAffinity
 from cordee.policy.route import Replica, Router, RouteRules, Size, Strategy, Want
@@ -166,3 +168,91 @@ def test_a_ranking_does_not_depend_on_who_joined_first():
     assert [[id for _, id, _ in row] for row in first._rankings] == [
         [id for _, id, _ in row] for row in second._rankings
     ]
+
+
+BY_LOAD = (Strategy.LEAST_LOAD, Strategy.LEAST_CONNECTIONS)
+AFFINITIES = st.integers(1, (1 << 64) - 1)
+
+
+def key(number: int) -> int:
+    """As a gateway makes them: spread over 64 bits, and never 0."""
+    return Random(number).getrandbits(64) | 1
+
+
+def gateway(count: int, rules: RouteRules, seed: int) -> Router:
+    """One of those that share so many idle replicas, which it got to know in an order of its own."""
+    return router(Random(seed).sample(members(count), count), rules)
+
+
+@pytest.mark.parametrize("strategy", BY_LOAD)
+@pytest.mark.parametrize(("count", "alone"), [(2, True), (2, False), (5, True), (16, True)])
+def test_among_equals_calls_that_begin_alike_meet_the_same_replica_in_every_gateway(strategy, count, alone):
+    here, there = (gateway(count, RouteRules(strategy, gateways=1 if alone else 2), seed) for seed in (1, 2))
+    rng = Random(0)
+    for number in range(100):
+        want = Want(ONE, affinity=key(number))
+        first = here.ask(0.0, rng, want, alone=alone)
+        again = [asked.ask(0.0, rng, want, alone=alone) for asked in (here, there, there)]
+        assert first is not None
+        assert [one.id for one in again if one is not None] == [first.id] * 3
+
+
+def test_among_idle_ones_they_do_also_where_several_gateways_look_at_two_of_many():
+    rules, rng = RouteRules(gateways=4), Random(0)
+    gateways = [gateway(12, rules, seed) for seed in range(4)]
+    for number in range(50):
+        found = [asked.ask(0.0, rng, Want(ONE, affinity=key(number)), alone=False) for asked in gateways]
+        assert len({one.id for one in found if one is not None}) == 1
+
+
+@pytest.mark.parametrize("strategy", BY_LOAD)
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("count", [2, 3, 8, 16])
+def test_what_begins_differently_is_spread_evenly_over_equals(count, alone, strategy):
+    standing, rng, got = router(members(count), RouteRules(strategy)), Random(0), Counter[str]()
+    for number in range(300 * count):
+        found = standing.ask(0.0, rng, Want(ONE, affinity=key(number)), alone=alone)
+        assert found is not None
+        got[found.id] += 1
+    assert len(got) == count
+    assert min(got.values()) > 0.75 * 300
+    assert max(got.values()) < 1.25 * 300
+
+
+@given(AFFINITIES, st.lists(st.integers(0, 7), min_size=2, max_size=16), st.sampled_from(BY_LOAD))
+def test_load_decides_before_any_beginning_does(affinity, used, strategy):
+    replicas = [replica(f"w{i}", tokens=100 * count, used=count) for i, count in enumerate(used)]
+    found = router(replicas, RouteRules(strategy)).ask(0.0, Random(0), Want(ONE, affinity=affinity))
+    assert found is not None
+    assert found.used == min(used)
+
+
+@given(AFFINITIES, st.integers(2, 16), st.sampled_from(BY_LOAD))
+def test_a_beginning_that_all_share_loads_nobody_more_than_others(affinity, count, strategy):
+    replicas, rng = members(count), Random(0)
+    standing = router(replicas, RouteRules(strategy))
+    for _ in range(3 * count + 1):
+        found = standing.ask(0.0, rng, Want(ONE, affinity=affinity))
+        assert found is not None
+        found.began(ONE)
+    assert max(one.used for one in replicas) - min(one.used for one in replicas) <= 1
+
+
+@given(AFFINITIES, st.integers(2, 4))
+def test_nor_does_it_where_several_gateways_have_old_reports(affinity, gateways):
+    """Nobody reports: each knows what it has sent itself. Each of them would send a call more than to the other at most."""
+    got: Counter[str] = Counter()
+    for seed in range(gateways):
+        standing, rng = gateway(2, RouteRules(gateways=gateways), seed), Random(seed)
+        for _ in range(7):
+            found = standing.ask(0.0, rng, Want(ONE, affinity=affinity), alone=False)
+            assert found is not None
+            found.began(ONE)
+            got[found.id] += 1
+    assert abs(got["w0"] - got["w1"]) <= gateways
+
+
+def test_without_a_choice_nobody_asks_how_a_prompt_begins():
+    assert router(members(1)).prefix_tokens == 0
+    assert router(members(2)).prefix_tokens == RouteRules().affinity_tokens
+    assert router(members(2), RouteRules(Strategy.WEIGHTED)).prefix_tokens == 0

@@ -28,7 +28,7 @@ def test_with_old_reports_it_is_still_better_than_random(age_s):
 def test_with_fresh_reports_calls_wait_little_longer_behind_eight_gateways_than_behind_one():
     one = [sweep(Case(1, 0.0, calls=SMALL), seed) for seed in (1, 2, 3)]
     eight = [sweep(Case(8, 0.0, calls=SMALL), seed) for seed in (1, 2, 3)]
-    assert sum(run.mean_s for run in eight) <= 1.3 * sum(run.mean_s for run in one)
+    assert sum(run.mean_s for run in eight) <= 1.4 * sum(run.mean_s for run in one)
     assert all(run.spread <= 1.25 for run in eight)
 
 

@@ -151,7 +151,8 @@ class Pool:
                 self.spill()
             return
         if self.seats.waiting:
-            self.seats.departed(self.clock.now(), ticket.size.tokens)
+            now = self.clock.now()
+            self.seats.departed(now, ticket.size.tokens, now - ticket.seated_s)
             # A seat at a replica that is out helps nobody. It is given back once by each of its calls, which all wait by then: to
             # look at all of them each time would take seconds for a thousand.
             if replica.ready:

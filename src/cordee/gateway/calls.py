@@ -331,13 +331,12 @@ class Calls:
         is already; `said` is added to the headers."""
         request, body, exchange = draft.request, draft.body, draft.exchange
         manner, caller, pool = draft.manner, draft.caller, draft.pool
-        prefix_tokens = pool.seats.router.prefix_tokens
         call = Call(
             id, draft.model.name, caller.tenant, manner.path, bool(body.stream), draft.arrived_s, manner.priority,
             manner.deadlines, work, request.body if pool.gate is not None else b"", manner.headers, caller.key_id,
             kept is not None, "" if kept is None else kept.attach,
             manner.local_only or work.adapter != "" or (draft.talk is not None and draft.talk.has_calls), manner.sensitivity,
-            near.of_prompt(work.prompt, prefix_tokens) if prefix_tokens else 0, manner.region, manner.tells_queue,
+            near.of_call(pool.seats.router, body, work.prompt), manner.region, manner.tells_queue,
         )  # fmt: skip
         said = manner.said + said
         box: Mailbox[Fact] = Mailbox()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Mapping
-from hashlib import blake2b
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ class PrefixAffinity(Ungrouped):
         self._rankings: list[Ranking] = [[] for _ in range(BUCKETS)]
 
     def joined(self, replica: Replica) -> None:
-        seed = self._members[replica] = int.from_bytes(blake2b(replica.id.encode(), digest_size=8).digest())
+        seed = self._members[replica] = replica.seed
         for bucket, ranking in enumerate(self._rankings):
             row = (_mixed(seed ^ bucket), replica.id, replica)
             if len(ranking) < RANKED or row < ranking[-1]:

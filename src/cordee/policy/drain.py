@@ -45,18 +45,35 @@ class Drain:
 
     Calls that began together and are equally long end together, and then nobody for a while. So what is remembered spans several
     such rounds, and a silence no longer than there have been says nothing; what is longer counts as time without departures.
+
+    The first ones to come back say little of that: beside them others have run as long and have come as far, but a seat counts when
+    it is given back, and a short one comes first. So until as much has come back as was out by then, the rate is what was out over
+    the time for which a seat is held (Little, 1961), which those that came back were, and no more than if all of it came back now.
     """
 
-    __slots__ = ("_left_s", "_longest_s", "_taken_s", "_tokens")
+    __slots__ = ("_given", "_held", "_left_s", "_longest_s", "_out", "_taken_s", "_tokens")
 
     def __init__(self) -> None:
         self._tokens = self._taken_s = self._longest_s = self._left_s = 0.0
+        self._given = self._out = 0  # tokens of the first round, and
+        self._held = 0.0  # times the seconds they were held
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing has come back yet."""
+        return not self._out
 
     def begins(self, now: float) -> None:
         """From now on calls wait: gaps before were not for want of seats."""
         self._left_s = now
 
-    def note(self, now: float, tokens: int) -> None:
+    def note(self, now: float, tokens: int, held_s: float = 0.0, out: int = 0) -> None:
+        """A seat that was taken `held_s` ago is given back. `out`: tokens of those that are not, told with the first one."""
+        if not self._out:
+            self._out = tokens + out
+        if self._given < self._out:
+            self._given += tokens
+            self._held += tokens * held_s
         gap_s = now - self._left_s
         kept = max(KEPT_MIN, math.exp(-gap_s / MEMORY_S))
         self._taken_s = kept * self._taken_s + gap_s
@@ -69,4 +86,7 @@ class Drain:
         if not self._tokens or not tokens:
             return 0.0
         overdue_s = max(0.0, now - self._left_s - self._longest_s)
-        return max(overdue_s, tokens * (self._taken_s + overdue_s) / self._tokens)
+        a_token_s = (self._taken_s + overdue_s) / self._tokens
+        if self._given < self._out:
+            a_token_s = max(a_token_s * self._given, self._held / self._given) / self._out
+        return max(overdue_s, tokens * a_token_s)

@@ -26,7 +26,7 @@ class Ticket:
     """A call that wants a seat. Times are on the clock of `now`.
 
     `accepted`: the call already had a seat (it goes on after a fault): it goes first and is never refused for lack of room.
-    `charged`: what its tenant was charged for its turn. `place`: the class it waits in now.
+    `charged`: what its tenant was charged for its turn. `place`: the class it waits in now. `seated_s`: when it got its seat.
     """
 
     call_id: str
@@ -37,6 +37,7 @@ class Ticket:
     accepted: bool = False
     charged: int = 0
     place: int = NOWHERE
+    seated_s: float = 0.0
 
     @property
     def size(self) -> Size:

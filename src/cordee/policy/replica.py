@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from cordee.domain.record import record
@@ -57,11 +58,13 @@ class Want:
 
 class Replica:
     """`used` sequences and `tokens` are what is known to be there now: the last report and what was sent since, or, where nothing
-    is reported, what this gateway has there.
+    is reported, what this gateway has there: `mine` sequences and `mine_tokens`.
 
     `weight` is the operator's, for the strategy that goes by weights; `health`, above 0 up to 1, is ours: the product of `ramp` (it
     starts slowly), `verdict` (it is slower or worse than its pool) and of `is_last` (it looks broken, and is kept as a last resort).
     `share` of its sequences may be there. Who changes any of these or `capacity` calls `weigh`.
+
+    `seed`: bits of its id alone, the same in every gateway: they rank it among others for calls that begin alike.
 
     `crowd` gateways send to it and do much the same: what this one has sent and got back since the last report, the others have
     too. `surge` is that guess, in tokens; scores count it, room does not.
@@ -69,8 +72,9 @@ class Replica:
 
     __slots__ = (
         "_ready", "_unseen", "at", "breaker", "capacity", "continues", "crowd", "exact", "fingerprint", "group", "health", "id",
-        "is_ejected", "is_full", "is_last", "is_new", "kind", "limit", "mine", "pace", "preempts", "ramp", "region", "rests_until_s",
-        "room", "sent", "share", "surge", "tokens", "used", "verdict", "watcher", "weight", "yielding",
+        "is_ejected", "is_full", "is_last", "is_new", "kind", "limit", "mine", "mine_tokens", "pace", "preempts", "ramp",
+        "region", "rests_until_s", "room", "seed", "sent", "share", "surge", "tokens", "used", "verdict", "watcher", "weight",
+        "yielding",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +82,7 @@ class Replica:
         weight: float = 1.0, region: str = "", continues: Continuation | None = None,
     ) -> None:  # fmt: skip
         self.id = id
+        self.seed = int.from_bytes(blake2b(id.encode(), digest_size=8).digest())
         self.kind = kind
         self.capacity = capacity
         self.fingerprint = fingerprint
@@ -90,6 +95,7 @@ class Replica:
             continues = own if kind is ReplicaKind.LINK else Continuation.RESTART
         self.continues = continues
         self.mine = 0
+        self.mine_tokens = 0
         self.used = 0
         self.tokens = 0
         self.sent = 0
@@ -126,6 +132,7 @@ class Replica:
     def began(self, size: Size) -> None:
         """A call of this gateway takes a seat here."""
         self.mine += size.sequences
+        self.mine_tokens += size.tokens
         self.used += size.sequences
         self.tokens += size.tokens
         if size.yields and self.preempts:
@@ -139,6 +146,7 @@ class Replica:
     def left(self, size: Size) -> None:
         """It gives the seat back. A replica that reports will say soon what that means; until then it counts as free."""
         self.mine -= size.sequences
+        self.mine_tokens -= size.tokens
         if self.yielding and size.yields:
             self.yielding = max(0, self.yielding - size.yields)
         self.used = used if (used := self.used - size.sequences) > 0 else 0

@@ -38,18 +38,19 @@ AT_ONCE = float("-inf")
 
 class Router:
     """The replicas of one pool. `replicas` is its roll: who joins is appended to it, who leaves goes through `leave`.
-    `prefix_tokens`: how much of the beginning of a prompt the strategy wants to know; 0: nothing."""
+    `is_by_prefix`: how a prompt begins decides before load does, not only among equals."""
 
     __slots__ = (
-        "_by_id", "_due_s", "_excluded", "_groups", "_health", "_order", "_picker", "_present", "_probes", "_read", "_rules",
-        "_shut", "_told", "_turned", "_wakings", "prefix_tokens", "replicas",
+        "_by_id", "_due_s", "_excluded", "_groups", "_health", "_order", "_picker", "_prefix_tokens", "_present", "_probes",
+        "_read", "_rules", "_shut", "_told", "_turned", "_wakings", "is_by_prefix", "replicas",
     )  # fmt: skip
 
     def __init__(self, rules: RouteRules | None = None, outliers: OutlierRules | None = None) -> None:
         self._rules = rules or RouteRules()
         self.replicas: list[Replica] = []
         self._picker = picker(self._rules)
-        self.prefix_tokens = _prefix_tokens(self._rules)
+        self._prefix_tokens = _prefix_tokens(self._rules)
+        self.is_by_prefix = self._rules.strategy is Strategy.PREFIX_AFFINITY
         self._groups: dict[str, Candidates] = {EVERYONE: Candidates()}
         self._health = Health(self._rules, outliers or OutlierRules())
         self._read = 0  # how long the roll was when it was read last
@@ -63,6 +64,11 @@ class Router:
         self._wakings: list[tuple[float, int, Replica]] = []  # when to look at one again
         self._order = count()
         self._due_s = AT_ONCE
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How much of the beginning of a prompt the strategy wants to know; 0: nothing, as where there is no choice."""
+        return self._prefix_tokens if len(self.replicas) > 1 else 0
 
     def ask(self, now: float, rng: Random, want: Want, *, alone: bool = True) -> Replica | None:
         """The replica to ask, or None when none can take it. `alone`: no other gateway shares these replicas."""
@@ -92,7 +98,8 @@ class Router:
         self._rules = rules
         self._health.follow(rules, outliers)
         self._picker = picker(rules)
-        self.prefix_tokens = _prefix_tokens(rules)
+        self._prefix_tokens = _prefix_tokens(rules)
+        self.is_by_prefix = rules.strategy is Strategy.PREFIX_AFFINITY
         self._groups = {EVERYONE: Candidates()}
         for replica in self._by_id.values():
             self._crowd(replica)
@@ -250,7 +257,7 @@ class Router:
 
 
 def _prefix_tokens(rules: RouteRules) -> int:
-    return rules.affinity_tokens if rules.strategy is Strategy.PREFIX_AFFINITY else 0
+    return 0 if rules.strategy in (Strategy.ROUND_ROBIN, Strategy.WEIGHTED) else rules.affinity_tokens
 
 
 def picker(rules: RouteRules) -> Picker:

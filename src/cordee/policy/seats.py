@@ -134,10 +134,11 @@ class Seats:
             self._demand.given += 1
         self.withdraw(ticket)
 
-    def departed(self, now: float, tokens: int) -> None:
-        """A seat of so many tokens was given back while others wait."""
+    def departed(self, now: float, tokens: int, held_s: float = 0.0) -> None:
+        """A seat of so many tokens, taken `held_s` ago, was given back while others wait; its replica knows of it already."""
         if self.waiting:
-            self._drain.note(now, tokens)
+            out = sum(one.mine_tokens for one in self.replicas) if self._drain.is_new else 0
+            self._drain.note(now, tokens, held_s, out)
             self._demand.given += 1
 
     def anew(self, now: float) -> None:
@@ -241,6 +242,7 @@ class Seats:
         if found is None:
             return None
         found.began(ticket.want.size)  # at once, before the next in line is decided on
+        ticket.seated_s = now
         breaker = found.breaker
         return Seated(found, breaker.number if breaker.is_closed else breaker.began(now))
 

@@ -34,7 +34,7 @@ class RouteRules:
     `spill_load`: the load, as a share of capacity, above which geo goes to the next region. `regions`: the order in which the
     other regions follow, by the region of the caller. `affinity_bound`: how far above the mean a replica's load may lie before a
     call goes elsewhere than its prefix says. `slow_start_s`: how long a replica that joined or came back takes to its full weight.
-    `affinity_tokens` of the beginning of a prompt decide where it belongs. `gateways` share the replicas.
+    `affinity_tokens` of the beginning of a prompt decide where it belongs, or which of equals it meets. `gateways` share the replicas.
     `shut_share_max`: of the replicas of a pool, how many may be left out by breakers and as outliers together.
     """
 

@@ -199,7 +199,7 @@ class House:
         if ticket.charged:
             self.seats.settled(ticket, self.storm.prompt_tokens, client.tokens)
         if self.seats.waiting:
-            self.seats.departed(now, ticket.size.tokens)
+            self.seats.departed(now, ticket.size.tokens, now - ticket.seated_s)
             self._settle()
 
     def _settle(self) -> None:

@@ -127,6 +127,7 @@ def test_those_who_found_a_seat_outside_are_no_reason_to_refuse_those_who_come_b
     house.outside.lanes[0].replica.ready = False
     assert house.where("first back") == "Queued"
     house.clock.time += 0.9
+    house.worker.left(Size(1, 11))
     house.pool.seats.departed(house.clock.now(), 11)
     assert house.where("second back") == "Queued", "it would wait for two seconds, but it is only the second one"
 

@@ -33,7 +33,7 @@ class Routing(Section, frozen=True):
         1.25  # prefix_affinity: load over the mean, above which it gives way
     )
     affinity_tokens: Count = (
-        64  # prefix_affinity: of the beginning of the prompt that are compared; of text four bytes each
+        64  # of the beginning of a prompt, by which calls are known to begin alike; of text four bytes each
     )
     slow_start_s: Annotated[float, Meta(ge=0, le=3600)] = (
         5.0  # from a tenth to the full weight of a replica that came or came back
