@@ -160,6 +160,16 @@ def test_a_failed_choice_ends_its_attempt_with_the_reason():
     assert bench.server.load() == Load()
 
 
+def test_what_a_client_asked_for_in_vain_is_no_error_of_ours(caplog: pytest.LogCaptureFixture):
+    bench = Bench()
+    connection, _ = bench.connect()
+    connection.data_received(frames.submit(1, submit()))
+    bench.server.deliver(emission((), failures=[((connection.number, 1), "its grammar is too costly")]))
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert said.getMessage() == f"an attempt of call {submit().call} failed: its grammar is too costly"
+
+
 def test_the_reason_of_a_failure_goes_before_the_tokens_of_others():
     bench = Bench()
     connection, transport = bench.connect()

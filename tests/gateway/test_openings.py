@@ -105,6 +105,37 @@ def test_whatever_the_reading_raises_nobody_waits_for_ever() -> None:
     case.run(play)
 
 
+def test_clients_learn_which_file_is_at_fault_and_the_log_where_it_lies(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case()
+    case.fault = ValueError("/srv/models/a.gguf is not a whole GGUF file: it ends early")
+    told: list[str] = []
+    case.openings.on_fault = lambda _, why: told.append(why)
+
+    async def play() -> None:
+        case.openings.takes("m", case.waiting("first"))
+        await case.until_heard(1)
+
+    case.run(play)
+    why = "a.gguf is not a whole GGUF file: it ends early"
+    assert case.heard == [f"first: the model 'm' cannot be used: {why}"]
+    assert told == [why]
+    assert "/srv/models/a.gguf" in caplog.text
+
+
+def test_others_are_told_of_a_model_that_cannot_be_read() -> None:
+    case = Case()
+    case.fault = OSError("no such file")
+    told: list[tuple[str, str]] = []
+    case.openings.on_fault = lambda name, why: told.append((name, why))
+
+    async def play() -> None:
+        case.openings.takes("m", case.waiting("first"))
+        await case.until_heard(1)
+        assert told == [("m", "no such file")]
+
+    case.run(play)
+
+
 def test_whoever_awaits_it_gets_the_refusal() -> None:
     case = Case()
     case.fault = OSError("no such file")

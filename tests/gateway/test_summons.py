@@ -151,3 +151,25 @@ def test_the_time_it_took_to_load_says_nothing_about_how_fast_seats_come_back() 
     assert seats.expected_wait_s(clock.now()) > 0
     seats.anew(clock.now())
     assert seats.expected_wait_s(clock.now()) == 0
+
+
+def test_a_model_that_this_gateway_cannot_speak_for_says_why_until_somebody_is_there() -> None:
+    async def play() -> None:
+        pool, summons, _ = pool_of(Supervisor(LOADING))
+        summons.cannot("m", "its file is cut off")
+        assert summons.standing("m") == Standing(Presence.FAILED, "its file is cut off")
+        come(pool)
+        assert summons.standing("m") == Standing(Presence.LOADED)
+
+    asyncio.run(play())
+
+
+def test_where_a_file_lies_on_this_host_is_told_to_nobody() -> None:
+    async def play() -> None:
+        pool, summons, _ = pool_of(Supervisor(Standing(Presence.FAILED, "/srv/models/a.gguf: cannot be read")))
+        refusal = await wait_in(pool)
+        assert isinstance(refusal, Refusal)
+        assert refusal.message.endswith("cannot be now: a.gguf: cannot be read")
+        assert summons.standing("m") == Standing(Presence.FAILED, "a.gguf: cannot be read")
+
+    asyncio.run(play())

@@ -39,6 +39,7 @@ def open_shelf(
     if first is not None:
         models[first.name] = False
     roster.summons = summons = Summons(models, ControlLoader(control))
+    openings.on_fault = summons.cannot
     for one in further:
         roster.pool(one.name)  # calls may wait in it before there is a worker
     return openings, summons

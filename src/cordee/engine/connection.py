@@ -25,11 +25,12 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 @dataclass(slots=True)
 class Open:
     """An attempt that is not complete. `cost`: tokens of cache that one of its choices may come to occupy. `kept`: it listens to a
-    kept answer, which counts for itself."""
+    kept answer, which counts for itself. `call`: the id of its call."""
 
     left: int
     cost: int
     kept: bool = False
+    call: str = ""
 
 
 class Host(Protocol):

@@ -170,7 +170,7 @@ class LinkServer:
         kept = self._keeper.admit(job, submit, cost) if submit.keep and not job.items else None
         if kept is not None:
             job = replace(job, name=kept)
-        self._opened(connection, handle, Open(len(job.choices), cost, kept is not None))
+        self._opened(connection, handle, Open(len(job.choices), cost, kept is not None, submit.call))
         self._engine.submit(job)
 
     def cancel(self, connection: Connection, handle: int) -> None:
@@ -192,7 +192,7 @@ class LinkServer:
             connection.send(frames.refuse(handle, refusal))
             return
         connection.send(frames.ack(handle))
-        self._opened(connection, handle, Open(attach.choices, 0, kept=True))
+        self._opened(connection, handle, Open(attach.choices, 0, kept=True, call=attach.call))
         self._keeper.attach((connection.number, handle), attach)
 
     def detach(self, connection: Connection, handle: int) -> None:
@@ -293,7 +293,8 @@ class LinkServer:
         for handle, why in failures.items():
             failed = connection.open.pop(handle, None)
             if failed is not None:
-                log.error("an attempt failed: %s", why)
+                # What was asked for is at fault, not this worker: that is no error of ours, and no client is to fill the log with such.
+                log.warning("an attempt of call %s failed: %s", failed.call, why)
                 self._count(failed, -failed.left)
                 data += frames.refuse(handle, frames.Refuse(busy=False, message=why))
         if len(rows):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cordee.domain.outcome import Why
 from cordee.gateway.prepare import Model
+from cordee.gateway.withheld import without_paths
 from cordee.wire.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Waiting:
 
 class Openings:
     """`models` and `contexts` are those of the gateway, which an opened one is added to; `sizes` are the vocabularies' that workers say.
-    `is_awaited`: calls may be made before any worker is there. At most `waiting_max` requests wait."""
+    `is_awaited`: calls may be made before any worker is there. At most `waiting_max` requests wait. `on_fault`: who else is told of a model
+    that cannot be read, and why."""
 
     def __init__(
         self, openers: Mapping[str, Opener], models: dict[str, Model], contexts: dict[str, int], sizes: Mapping[str, int],
@@ -61,6 +63,7 @@ class Openings:
         self.is_awaited = is_awaited
         self._waiting: dict[str, list[Waiting]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
+        self.on_fault: Callable[[str, str], None] | None = None
 
     def __contains__(self, name: object) -> bool:
         return name in self._openers
@@ -116,7 +119,10 @@ class Openings:
                 )
         except Exception as error:  # whatever it was: those who wait must be told, or they would wait for ever
             log.error("model %s cannot be spoken for: %s", name, error)
-            fault = Invalid(f"the model {name!r} cannot be used: {error}", None, Why.NO_REPLICA.value, 503)
+            why = without_paths(str(error))
+            fault = Invalid(f"the model {name!r} cannot be used: {why}", None, Why.NO_REPLICA.value, 503)
+            if self.on_fault is not None:
+                self.on_fault(name, why)
         else:
             self._models[name] = opened.model
             self._contexts.setdefault(name, opened.context)

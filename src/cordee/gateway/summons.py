@@ -15,6 +15,7 @@ from functools import partial
 from cordee.domain.outcome import Refusal, Why
 from cordee.domain.presence import Presence, Standing
 from cordee.flow.pool import Pool
+from cordee.gateway.withheld import without_paths
 from cordee.ports import Loader
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Summons:
             return said or Standing(Presence.LOADING)
         return Standing(Presence.ABSENT if self._models[name] else Presence.LOADING)
 
+    def cannot(self, name: str, why: str) -> None:
+        """This gateway has found by itself that it cannot speak for the model; so it stands until somebody asks for it again."""
+        self._said[name] = Standing(Presence.FAILED, why)
+
     def is_on_demand(self, name: str) -> bool:
         return self._models.get(name, False)
 
@@ -79,10 +84,10 @@ class Summons:
                     break
             else:
                 heard_s = pool.clock.now()
-            self._said[name] = said
+            self._said[name] = told = Standing(said.presence, without_paths(said.why))
             if said.presence is Presence.FAILED:
                 log.error("model %s cannot be had: %s", name, said.why)
-                pool.dismiss(_refused(name, said.why))
+                pool.dismiss(_refused(name, told.why))
                 return  # what was said last stands until somebody asks again
             await asyncio.sleep(ASK_S)
         self._said.pop(name, None)
