@@ -50,7 +50,8 @@ class Known:
             self._sessions_since_s = max(self._sessions_since_s, now)
         self._ended_kept_s = page.ended_kept_s
         self._sessions_since_s = max(self._sessions_since_s, page.sessions_since_s)
-        if not (page.keys or page.principals or page.tenants or page.ended or page.gone):
+        is_too_much = len(self._ended) > self.ended_max
+        if not (page.keys or page.principals or page.tenants or page.ended or page.gone or is_too_much):
             return
         self.version += 1
         self._callers.clear()
@@ -65,7 +66,7 @@ class Known:
         for name in page.gone:
             self._drop(name)
         self._ended.update({one.family: one.until for one in page.ended})
-        if page.ended or len(self._ended) > self.ended_max:
+        if page.ended or is_too_much:
             self._forget_ended(now)
 
     def anew(self) -> Known:
