@@ -293,7 +293,8 @@ class LinkServer:
         for handle, why in failures.items():
             failed = connection.open.pop(handle, None)
             if failed is not None:
-                # What was asked for is at fault, not this worker: that is no error of ours, and no client is to fill the log with such.
+                # Mostly what was asked for is at fault, and no client is to fill the log with errors of ours. Numbers that are not finite
+                # arrive here too: the call's id and the reason tell them apart.
                 log.warning("an attempt of call %s failed: %s", failed.call, why)
                 self._count(failed, -failed.left)
                 data += frames.refuse(handle, frames.Refuse(busy=False, message=why))

@@ -13,9 +13,9 @@ from cordee.policy.parking import Way
 class Limits:
     """`slots` run at once, and `spare` more hold what was computed. `batch_tokens`: rows of one step. Of a step in which others
     decode `prefill_tokens_max` rows may be of prompts. On the mean they make steps `stretch_max` times as long as decoding alone takes,
-    or as long as when they decode too, if that is longer (0: no such bound); no fewer than `prefill_tokens_min` of a prompt are run at
-    once, unless it has fewer left. Prompts take about `prefill_s_max` of one step at most, or what so many rows take, if that is longer
-    (0: nothing else), because others wait for its end.
+    or as long as when they decode too, if that is longer (0: no such bound). Prompts take about `prefill_s_max` of one step at most, where
+    it does not earn more (0: no such bound in a step of prompts alone), because others wait for its end; one that takes longer is run by
+    `prefill_tokens_min` rows at once, or by what takes as long as decoding alone, if that is less.
 
     After `ageing_s` of waiting a call moves up one class. A sequence is parked at most `parkings_max` times; what is saved of all of
     them occupies `parked_bytes_max`. One token has `token_bytes` of cache, a whole slot `slot_bytes`. `keeps_prefixes`: what was
