@@ -25,7 +25,8 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def is_right(rig: Rig, seed: int) -> bool:
-    messages = [{"role": "user", "content": "hello"}]
+    """Each begins in its own way: calls that begin alike would all meet the same one of two idle workers."""
+    messages = [{"role": "user", "content": f"{seed} hello"}]
     body: dict[str, Any] = {
         "model": "oracle",
         "messages": messages,
