@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cordee.domain.call import Call, Deadlines
 from cordee.flow.answer import Answer, Counts
 from cordee.flow.facts import Expired, Fact
 from cordee.flow.mailbox import Mailbox
-from cordee.flow.watch import TICK_S, Watch
+from cordee.flow.watch import REST_S, TICK_S, Watch
 from cordee.memory.clock import VirtualClock
+from cordee.ports import Timer
 from tests.flow.doubles import Sink
 
 
@@ -60,3 +63,36 @@ def test_a_call_that_has_ended_is_told_nothing():
     assert not posted(early)
     assert not posted(late)
     assert not watch.open
+
+
+def test_a_new_call_is_met_within_a_tick_though_the_others_gave_leave_to_rest():
+    clock = VirtualClock()
+    watch = Watch(clock, [])
+    watch.add(answer_of(clock, 60.0))
+    clock.run(clock.now() + 1.0)  # nothing is new any more
+    late = answer_of(clock, TICK_S)
+    watch.add(late)
+    clock.run(clock.now() + TICK_S * 3)
+    assert [type(fact) for fact in posted(late)] == [Expired]
+
+
+def test_the_timer_is_rare_while_nothing_is_new_and_nobody_waits():
+    clock = CountingClock()
+    watch = Watch(clock, [])
+    watch.add(answer_of(clock, 60.0))
+    clock.run(clock.now() + 1.0)
+    before = clock.asked
+    clock.run(clock.now() + 10 * REST_S)
+    assert clock.asked - before <= 11
+
+
+class CountingClock(VirtualClock):
+    """Notes how often it was asked to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def call_later(self, delay_s: float, what: Callable[[], None]) -> Timer:
+        self.asked += 1
+        return super().call_later(delay_s, what)

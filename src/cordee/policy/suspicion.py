@@ -30,6 +30,11 @@ class Suspicion:
         """The silence from which on the peer is suspect."""
         return max(self._floor_s, self._mean_s + self._z * math.sqrt(self._variance))
 
+    @property
+    def due_s(self) -> float:
+        """When the peer will be suspect if it stays silent until then."""
+        return self._heard_s + self.threshold_s
+
     def expect(self, now: float) -> None:
         """From now on something should come in: silence before this says nothing."""
         self._heard_s = now

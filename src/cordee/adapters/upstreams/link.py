@@ -27,7 +27,9 @@ from cordee.link import frames
 from cordee.policy.suspicion import Suspicion
 from cordee.ports import Receiver
 
-CHECK_S = 0.01  # how often silence is judged while attempts are open
+# Silence is judged when it may be too long, and at least so often: what is too long follows the gaps.
+CHECK_S_MAX = 0.05
+CONFIRM_S = 0.002  # it is judged once more before it counts: what came in while this process slept is read until then
 LATE_S = 0.02  # a check that comes later than this says more about this process than about the worker
 CONNECT_S_MAX = 2.0
 RECONNECT_S, RECONNECT_S_MAX = 0.05, 1.0
@@ -129,6 +131,7 @@ class Link:
         self._is_draining = False
         self._checking = False
         self._check_due_s = 0.0
+        self._is_doubted = False
         self._heard_s = 0.0
         self._suspicion = self._fresh_suspicion()
         self._dialling: asyncio.Task[None] | None = None
@@ -365,17 +368,22 @@ class Link:
     def _watch(self) -> None:
         if not self._checking:
             self._checking = True
-            self._check_due_s = self._loop.time() + CHECK_S
-            self._loop.call_later(CHECK_S, self._check)
+            now = self._loop.time()
+            wait_s = min(max(self._suspicion.due_s - now, CONFIRM_S), CHECK_S_MAX)
+            self._check_due_s = now + wait_s
+            self._loop.call_later(wait_s, self._check)
 
     def _check(self) -> None:
         now = self._loop.time()
         lateness_s = now - self._check_due_s
         self._checking = False
+        was_doubted, self._is_doubted = self._is_doubted, False
         if not self._attempts or self._protocol is None:
             return
         if lateness_s > LATE_S:  # what came in while this process slept has not been read yet
             self._suspicion.excuse(lateness_s)
+        elif self._suspicion.ask(now) and not was_doubted:
+            self._is_doubted = True
         elif self._suspicion.ask(now):
             self._is_suspect = True
             silence_s = self._suspicion.silence_s(now)
