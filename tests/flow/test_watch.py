@@ -7,8 +7,7 @@ from cordee.flow.answer import Answer, Counts
 from cordee.flow.facts import Expired, Fact
 from cordee.flow.mailbox import Mailbox
 from cordee.flow.watch import REST_S, TICK_S, Watch
-from cordee.memory.clock import VirtualClock
-from cordee.ports import Timer
+from cordee.memory.clock import VirtualClock, VirtualTimer
 from tests.flow.doubles import Sink
 
 
@@ -93,6 +92,6 @@ class CountingClock(VirtualClock):
         super().__init__()
         self.asked = 0
 
-    def call_later(self, delay_s: float, what: Callable[[], None]) -> Timer:
+    def call_later(self, delay_s: float, what: Callable[[], None]) -> VirtualTimer:
         self.asked += 1
         return super().call_later(delay_s, what)
