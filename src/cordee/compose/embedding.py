@@ -23,7 +23,7 @@ def open_embedding(config: Config, found: ModelFile, path: Path, library_directo
     library = load(library_directory)
     model = Model(library, path)
     wished = context_settings(config, model.trained_context)
-    settings = EmbeddingSettings(wished.context, wished.ubatch, wished.threads, wished.exact)
+    settings = EmbeddingSettings(wished.context, wished.ubatch, wished.threads, config.engine.exact_vectors)
     embedding = Embedding(model, settings)
     embedding.run_once()
     parts = {

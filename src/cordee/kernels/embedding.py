@@ -7,7 +7,7 @@ is so short that threads which share one spend their time waiting for each other
 batch, and a vector would then depend on the company it came in. How the pass looks depends on the length of the text alone: which
 attention is used, because below `FLASH_ROWS` rows llama.cpp's flash attention works row by row and takes up to twice the time, and
 how many rows of a second text are there to no end but a round number (`rows_of`). Otherwise as many texts as fit share a pass:
-quicker for short ones by up to a third, and equal to about three digits.
+short ones take a quarter less time together, and their vectors are equal to about three digits.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FLASH_ROWS = 64  # from here on flash attention is tiled, and the quicker one
 TILED_FROM = 49  # tokens; `bench.embedding_rows` measures both: 64 rows tiled take 18.7 ms, 49 without it 19.5, 63 26.4
 ROUND_ROWS = 16  # ordinary attention multiplies by rows in blocks of so many, number by number where one is not full
 SPARE_SHARE = 10  # one row in so many may be there for a round number alone: 46 take 18.2 ms, 48 16.6, but 33 take 12.5
-TEXTS = 64  # in one pass; llama.cpp wants the rows of a pass to be a multiple of it
+SEQUENCES = 64  # of a pass that texts share; llama.cpp wants the rows of a pass to be a multiple of it
+TEXTS = SEQUENCES - 1  # in one pass: the last sequence is nobody's
 TOKENS_MAX = 256  # of a portion: under 0.1 s on an ordinary processor, which is how long a newcomer waits at most
 PASSES = 2  # how passes are made up: another number whenever a text's vector becomes another, so that workers tell each other apart
-NOBODY = 1  # the text that the rows for a round number belong to; the real one is 0
 POOLING_MEAN, POOLING_RANK = 1, 4  # 0 is none at all
 UNSPECIFIED = -1  # as the model says
 ADDRESS_BYTES, SEQ_ID_BYTES = 8, 4
@@ -52,15 +52,19 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the contexts of a model are made. `has_cache`: its texts would wait for room in it, and have a pass of their own.
-    `is_rounded`: their passes have round numbers of rows."""
+    """How the contexts of a model are made: for so many texts in a pass, and one more that rows for a round number belong to.
+    `has_cache`: its texts would wait for room in it, and have a pass of their own, of as many rows as it has tokens."""
 
     rows: int
     texts: int
     pooling: int
     width: int
     has_cache: bool
-    is_rounded: bool
+
+    @property
+    def nobody(self) -> int:
+        """The text that nobody asks for."""
+        return self.texts
 
 
 class Embedding:
@@ -133,11 +137,9 @@ class _Lane:
         self._model = model
         self._form = form
         rows = form.rows
-        texts = NOBODY + 1 if form.is_rounded else form.texts
-        self._long: Any = _open(model, rows, texts, FLASH_ATTENTION_ON, form.pooling)
-        self._short: Any = (
-            _open(model, FLASH_ROWS, texts, FLASH_ATTENTION_OFF, form.pooling) if form.texts == 1 else None
-        )  # fmt: skip
+        sequences = form.texts if form.has_cache else form.nobody + 1
+        self._long: Any = _open(model, rows, sequences, FLASH_ATTENTION_ON, form.pooling)
+        self._short: Any = _open(model, FLASH_ROWS, sequences, FLASH_ATTENTION_OFF, form.pooling)
         self._tokens, self._positions, self._texts = (np.zeros(rows, np.int32) for _ in range(3))
         self._floats: Any = ctypes.c_float * form.width
         self._ones = np.ones(rows, np.int32)
@@ -159,13 +161,13 @@ class _Lane:
             self._positions[rows:end] = np.arange(len(ids))
             self._texts[rows:end] = number
             rows = end
-        if self._form.is_rounded:
+        if not self._form.has_cache:
             end = rows_of(rows)
             self._tokens[rows:end] = texts[0][0]  # any token will do: nothing looks at these rows
             self._positions[rows:end] = np.arange(end - rows)
-            self._texts[rows:end] = NOBODY
+            self._texts[rows:end] = self._form.nobody
             rows = end
-        context = self._short if self._short is not None and rows < FLASH_ROWS else self._long
+        context = self._short if rows < FLASH_ROWS else self._long
         calls = self._model.calls
         self._batch.n_tokens = rows
         code: int = calls.llama_decode(context, self._batch)
@@ -202,7 +204,7 @@ def _form(model: Model, settings: EmbeddingSettings) -> _Form:
     texts = 1 if settings.exact or has_cache else TEXTS
     rows = settings.context if texts == 1 else max(settings.context, settings.rows)
     width = 1 if pooling == POOLING_RANK else int(calls.llama_model_n_embd(model.pointer))
-    return _Form(-(-rows // TEXTS) * TEXTS, texts, pooling, width, has_cache, texts == 1 and not has_cache)
+    return _Form(-(-rows // SEQUENCES) * SEQUENCES, texts, pooling, width, has_cache)
 
 
 def _open(model: Model, rows: int, texts: int, flash_attention: int, pooling: int) -> Any:

@@ -39,6 +39,7 @@ class Engine(Section, frozen=True):
     prefix_isolation: Literal["none", "tenant"] = "none"  # tenant: only for others of the same tenant
     waiting_max: Annotated[int, Meta(ge=0, le=100_000)] = 256  # sequences a worker holds beyond its slots
     exact: bool = True  # an answer that goes on elsewhere is the same, token for token
+    exact_vectors: bool = True  # a text has the same vector in any company; without it short texts take a quarter less
     weights: Literal["auto", "file", "q8_0"] = (
         "auto"  # file: as they are; q8_0: written anew once where the kernels are slow with the file's; auto: so for small models
     )
