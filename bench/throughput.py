@@ -20,6 +20,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,15 +35,17 @@ from tests.rig import KEY, Rig, free_port
 HERE = Path(__file__).parent / "engine"
 SCRATCH = Path(os.environ.get("ENG_SCRATCH", Path.home() / ".cache" / "bench-eng"))
 MODEL = SCRATCH / "model" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-CALLS = {1: 4, 4: 12, 16: 32, 64: 64}
+CALLS = {1: 8, 4: 12, 16: 32, 64: 64}
 AS_IT_IS, DEFAULT = "file", "default"
 SLOTS, CONTEXT = 64, 160
+REST_S = 1.0  # between two loads: a server that has answered is still busy for a moment
 PEER = "llama-server"
+Load = Callable[[int], dict[str, Any]]
 NO_REUSE = {"CORDEE_ENGINE_PREFIX_CACHE": "false"}  # prompts come again, and the peer is asked without its cache too
 AS_THE_FILE_IS = {"CORDEE_ENGINE_WEIGHTS": "file"}
 
 
-def load(url: str, mode: str, conc: int, *more: str) -> dict[str, Any]:
+def load(url: str, mode: str, conc: int, more: Sequence[str] = ()) -> dict[str, Any]:
     prompts = f"prompts={SCRATCH / 'prompts.json'}"
     command = [
         sys.executable,
@@ -108,28 +115,29 @@ def main() -> None:
         loads.append(round(os.getloadavg()[0], 2))
         print(who, row, "load average", loads[-1], flush=True)
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
         directory = Path(name)
-        for _ in range(args.rounds):
-            for kind in args.types.split(","):
-                path = str(encoded(kind, directory))
-                environment = NO_REUSE if kind == DEFAULT else NO_REUSE | AS_THE_FILE_IS
-                with Rig(directory, model=path, workers=1, worker_flags=flags, environment=environment) as rig:
-                    kernels = chosen_kernels(rig.workers[0].pid)
-                    model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
-                    for level in levels:
-                        url = rig.url.removesuffix("/v1")
-                        note(f"cordee {kind}", level, load(url, "openai", level, f"key={KEY}", f"model={model}"))
-            if (SCRATCH / "swap" / "llama-server").exists():
-                server, url = llama_server(kernels, directory, args.threads)
-                try:
-                    wait(url)
-                    for level in levels:
-                        note(PEER, level, load(url, "llama", level))
-                finally:
-                    server.kill()
-                    server.wait()
-                shutil.rmtree(directory / "llama")
+        loads_of: dict[str, Load] = {}
+        for kind in args.types.split(","):
+            path, place = str(encoded(kind, directory)), directory / f"ours-{kind}"
+            place.mkdir()
+            environment = NO_REUSE if kind == DEFAULT else NO_REUSE | AS_THE_FILE_IS
+            rig = servers.enter_context(Rig(place, model=path, workers=1, worker_flags=flags, environment=environment))
+            kernels = chosen_kernels(rig.workers[0].pid)
+            model = json.loads(rig.get("/v1/models"))["data"][0]["id"]
+            url = rig.url.removesuffix("/v1")
+            loads_of[f"cordee {kind}"] = partial(load, url, "openai", more=(f"key={KEY}", f"model={model}"))
+        if (SCRATCH / "swap" / "llama-server").exists():
+            server, url = llama_server(kernels, directory, args.threads)
+            servers.callback(server.wait)
+            servers.callback(server.kill)
+            wait(url)
+            loads_of[PEER] = partial(load, url, "llama")
+        for number in range(args.rounds):
+            for level in levels:
+                for who in loads_of if number % 2 == 0 else reversed(loads_of):
+                    time.sleep(REST_S)
+                    note(who, level, loads_of[who](level))
     figures = {
         "kernels": kernels.name,
         "threads": args.threads,
@@ -160,9 +168,6 @@ def rate(row: dict[str, Any]) -> float:
 
 
 def wait(url: str) -> None:
-    import time
-    import urllib.request
-
     for _ in range(200):
         try:
             urllib.request.urlopen(url + "/health", timeout=1)
