@@ -142,10 +142,13 @@ class Journal(Protocol):
         """The life of a gateway that is called `owner` lasts for another `for_s` seconds at least."""
         ...
 
-    async def add_receipts(self, receipts: Sequence[Receipt], keep_s: float) -> None: ...
+    async def add_receipts(self, receipts: Sequence[Receipt], keep_s: float) -> None:
+        """Some of them may have been added when it raises."""
+        ...
 
     async def receipts(self, call_id: str) -> Sequence[Receipt]:
-        """All there are of this call, oldest first: one for every gateway that had a part in it."""
+        """All there are of this call, in the order in which they were added: one for every gateway that had a part in it, and
+        once more each time it was added again."""
         ...
 
 

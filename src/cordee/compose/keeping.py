@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KEEPING_LIVE = (
     "streams.answer_bytes_max", "streams.request_bytes_max", "streams.retry_s", "idempotency.keep_s", "idempotency.wait_s",
 )  # fmt: skip
-LAST_WRITE_S = 1.0  # at the end, for what was not written yet
+LAST_WRITE_S = 2.0  # at the end, for what was not written yet
 
 
 def open_store(config: Config, launch: GatewayLaunch) -> Store | None:
@@ -74,8 +74,7 @@ class Kept:
         """Write what is left, and let go of the store."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_S):
-                await self.keeping.settle()
-                await self._receipts.flush()
+                await asyncio.gather(self.keeping.settle(), self._receipts.settle())
         if self._store is not None:
             await self._store.close()
 

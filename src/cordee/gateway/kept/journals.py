@@ -143,7 +143,7 @@ class Journals:
 
     async def add_receipts(self, receipts: Sequence[Receipt], keep_s: float) -> None:
         if self._shared is not None:
-            await _heard(self._shared.add_receipts(receipts, keep_s))
+            await self._shared.add_receipts(receipts, keep_s)
 
     async def receipts(self, call_id: str) -> Sequence[Receipt]:
         return await self._shared.receipts(call_id) if self._shared is not None else ()

@@ -1,11 +1,13 @@
 """A receipt per call: what became of it, for its owner to read at GET /v1/calls/ID, on any gateway.
 
-Appending one is all that a call pays; what other gateways are to know is written to the store in batches, behind it.
+Appending one is all that a call pays; what other gateways are to know is written to the store in batches, behind it. A batch
+waits until the store has it: it may be there twice where an attempt failed half-way, and is read once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from cordee.domain.call import Call
 from cordee.domain.caller import Caller
 from cordee.domain.kept import Receipt
-from cordee.domain.outcome import Outcome
+from cordee.domain.outcome import End, Outcome
 from cordee.flow.watch import Watch
 from cordee.gateway.kept.journals import Journals
 from cordee.gateway.kept.resume import CALLS, EVENTS
@@ -24,10 +26,11 @@ from cordee.http.request import Request
 from cordee.ports import AwayError
 from cordee.wire.receipt import receipt_body, running_body
 
+log = logging.getLogger(__name__)
 ID_CHARS = frozenset(b"0123456789abcdef")
 ID_BYTES_MAX = 128
 BATCH_MAX = 4096  # receipts in one write to the store; what is beyond waits for the next one
-WAITING_MAX = 8  # batches that may wait; beyond, the oldest receipts are not shared
+WAITING_MAX = 8  # batches that may wait; what ends while so many do is not shared
 Spawn = Callable[[Coroutine[Any, Any, None], Outlet], None]
 
 
@@ -42,6 +45,7 @@ class Receipts:
         self._ended = Ring(calls_max)
         self._shares = journals.is_shared
         self._waiting: list[tuple[float, Outcome]] = []
+        self._writing = asyncio.Lock()
 
     def append(self, outcome: Outcome) -> None:
         ended = time.time()
@@ -56,9 +60,23 @@ class Receipts:
             await self.flush()
 
     async def flush(self) -> None:
-        if self._waiting:
-            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            await self._journals.add_receipts([receipt_of(*one) for one in batch], self._keep_s)
+        """All that waits now; what the store does not take waits on."""
+        async with self._writing:
+            for _ in range(0, len(self._waiting), BATCH_MAX):
+                batch = self._waiting[:BATCH_MAX]
+                try:
+                    await self._journals.add_receipts([receipt_of(*one) for one in batch], self._keep_s)
+                except AwayError as error:
+                    log.debug("%d receipts are not shared yet: %s", len(self._waiting), error)
+                    return
+                del self._waiting[: len(batch)]
+
+    async def settle(self) -> None:
+        """Until nothing waits."""
+        await self.flush()
+        while self._waiting:
+            await asyncio.sleep(self._flush_s)
+            await self.flush()
 
     async def show(self, request: Request, exchange: Outlet, caller: Caller) -> None:
         """GET /v1/calls/ID. Raises AwayError."""
@@ -73,16 +91,16 @@ class Receipts:
         for answer in self._watch.open:
             if answer.call.id == id:
                 return _running(answer.call) if answer.call.tenant == tenant else None
-        own = found = tuple(receipt_of(*one) for one in self._ended.find(id))
+        found = [receipt_of(*one) for one in self._ended.find(id)]
         if self._shares:
             try:
-                shared = await self._journals.receipts(id)
-                found = (*shared, *(receipt for receipt in own if receipt not in shared))  # not written yet
+                found += await self._journals.receipts(id)
             except AwayError:
-                if not own:
+                if not found or any(map(_has_others, found)):
                     raise
         if found:
-            return receipt_body(found) if found[0].tenant == tenant else None
+            ordered = sorted(dict.fromkeys(found), key=lambda receipt: receipt.ended)
+            return receipt_body(ordered) if ordered[0].tenant == tenant else None
         kept = await self._journals.find(id)
         if kept is None or kept.call.tenant != tenant:
             return None
@@ -116,6 +134,11 @@ def receipt_of(ended: float, outcome: Outcome) -> Receipt:
         outcome.continuation, outcome.identical, outcome.resumed, outcome.cloud, outcome.money, outcome.tokens_in,
         outcome.tokens_out, outcome.cached, outcome.queue_s, outcome.first_token_s, outcome.total_s,
     )  # fmt: skip
+
+
+def _has_others(receipt: Receipt) -> bool:
+    """Whether another gateway has, or may have, a receipt of this call too."""
+    return receipt.resumed or receipt.end == End.ABANDONED
 
 
 def _running(call: Call) -> bytes:
