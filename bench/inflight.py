@@ -23,7 +23,8 @@ import psutil
 
 from bench.gateway import HERE, SCRATCH
 from bench.machine import write
-from tests.rig import KEY, free_port, until
+from tests.ports import free_port
+from tests.rig import KEY, until
 
 REPLICA_MS = 100
 RAMP_MS = 3000  # to open all connections

@@ -27,7 +27,8 @@ import httpx
 
 from bench.machine import percentile, write
 from tests.e2e.stores import running_store
-from tests.rig import HEADERS, NOT_SETTINGS, Rig, free_port, until
+from tests.ports import free_port
+from tests.rig import HEADERS, NOT_SETTINGS, Rig, until
 
 TOKENS = 64
 WARM_S = 4.0  # before the first round, so that everything is warm

@@ -30,7 +30,8 @@ from statistics import median
 from typing import Any
 
 from bench.machine import write
-from tests.rig import KEY, Rig, free_port
+from tests.ports import free_port
+from tests.rig import KEY, Rig
 
 HERE = Path(__file__).parent / "engine"
 SCRATCH = Path(os.environ.get("ENG_SCRATCH", Path.home() / ".cache" / "bench-eng"))

@@ -21,7 +21,8 @@ from statistics import median
 from typing import Any
 
 from bench.machine import write
-from tests.rig import KEY, free_port, until
+from tests.ports import free_port
+from tests.rig import KEY, until
 
 HERE = Path(__file__).parent / "peers"
 GATEWAY_CPU, LOAD_CPU = "0", "1"

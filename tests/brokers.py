@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from cordee.adapters.valkey import binary
+from tests.ports import free_port
 
 START_S = 40.0
 RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -25,13 +26,6 @@ CONTROL_S = 60.0
 
 class NoBrokerError(Exception):
     """It cannot be started here; the message says why."""
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def answers(port: int, say: bytes = b"", expect: bytes = b"") -> bool:

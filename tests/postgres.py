@@ -10,12 +10,13 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.ports import free_port
 
 START_S = 30.0
 _NOBODY = 65534
@@ -56,9 +57,7 @@ def postgres() -> Iterator[str]:
         )  # fmt: skip
         if made.returncode:
             raise NoPostgresError(f"initdb of {where} failed: {made.stderr.strip()[-300:]}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
                    "shared_buffers": "32MB", "max_connections": "60", "full_page_writes": "off"}  # fmt: skip
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cordee.policy.oracle import answer_length, token_at
+from tests.ports import free_port
 
 KEY = "sk-test-key"
 PATIENCE_S = 30.0
@@ -29,13 +29,6 @@ NOT_SETTINGS = (
     "CORDEE_SOAK_S",
 )  # of the supervisor, of rehearsals: not for processes
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def oracle_text(seed: int, max_tokens: int, *, ignore_eos: bool = True) -> str:

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cordee.adapters.valkey import binary
-from tests.brokers import free_port
+from tests.ports import free_port
 
 PATIENCE_S = 20.0
 SLOTS = 16_384

@@ -14,6 +14,7 @@ from cordee.adapters.link_tls import client_context
 from cordee.compose.listen import TlsDoor, UnixDoor, open_door
 from cordee.config.launch import WorkerLaunch
 from cordee.engine.connection import same_user
+from tests.ports import free_port
 
 
 class Greeter(asyncio.Protocol):
@@ -115,10 +116,3 @@ def test_over_tls_only_who_has_a_gateways_certificate_is_admitted(tmp_path: Path
         welcomed, other = runner.run(scenario())
     assert welcomed == b"welcome"
     assert other in (b"", b"refused")  # in TLS 1.3 a client may learn of it only when it reads
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,7 +18,8 @@ from typing import Any
 
 import openai
 
-from tests.rig import end, free_port, until
+from tests.ports import free_port
+from tests.rig import end, until
 
 PASSWORD = "correct horse battery"
 PATIENCE_S = 60.0

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import free_port, until
+from tests.ports import free_port
+from tests.rig import until
 
 pytestmark = pytest.mark.e2e
 

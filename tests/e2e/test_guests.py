@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from cordee.adapters.guests.sessions import members
+from tests.ports import free_port
 from tests.rehearsal import guest
-from tests.rig import HEADERS, KEY, NOT_SETTINGS, end, free_port, until
+from tests.rig import HEADERS, KEY, NOT_SETTINGS, end, until
 
 pytestmark = pytest.mark.e2e
 BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}], "max_tokens": guest.COUNT, "stream": True}

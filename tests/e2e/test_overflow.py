@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from cordee.policy.oracle import answer_length
+from tests.ports import free_port
 from tests.rehearsal.provider import KEY as PROVIDER_KEY
 from tests.rehearsal.provider import WORDS, Provider, words
-from tests.rig import HEADERS, KEY, Rig, free_port, oracle_text, until
+from tests.rig import HEADERS, KEY, Rig, oracle_text, until
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import free_port, until
+from tests.ports import free_port
+from tests.rig import until
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

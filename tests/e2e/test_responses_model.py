@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tests.engine.real import real_library, real_model
 from tests.gguf_template import with_template
-from tests.rig import Rig, free_port
+from tests.ports import free_port
+from tests.rig import Rig
 from tests.services.chats.responses.test_processes import Installation
 from tests.wire.templates import HERMES
 

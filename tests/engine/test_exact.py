@@ -80,8 +80,8 @@ def prompts(bench: Bench) -> list[list[int]]:
     ("sampling", "count"),
     [
         ({"temperature": 0.0}, PROMPTS),
-        ({"temperature": 1.0}, PROMPTS),
-        ({"temperature": 0.8, "top_p": 0.9, "presence_penalty": 0.5}, 6),
+        ({"temperature": 1.0}, 8),
+        ({"temperature": 0.8, "top_p": 0.9, "presence_penalty": 0.5}, 5),
     ],
     ids=["greedy", "temperature 1", "penalties"],
 )

@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.postgres import NoPostgresError, programs
-from tests.rig import free_port, until
+from tests.rig import until
 
 _NOBODY = 65534
 _PIECE_BYTES = 65_536

@@ -16,7 +16,8 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.rig import free_port, until
+from tests.ports import free_port
+from tests.rig import until
 
 KEY = "sk-provider"
 WORDS = 20

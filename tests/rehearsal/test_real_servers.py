@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_guests import Up
-from tests.rig import Rig, end, free_port, until
+from tests.ports import free_port
+from tests.rig import Rig, end, until
 
 VLLM, VLLM_MODEL = os.environ.get("REAL_VLLM", ""), os.environ.get("REAL_VLLM_MODEL", "")
 LLAMA_SERVER, GGUF = os.environ.get("REAL_LLAMA_SERVER", ""), os.environ.get("REAL_GGUF", "")

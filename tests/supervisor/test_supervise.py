@@ -12,7 +12,7 @@ import pytest
 
 from cordee.adapters.processes import Program
 from cordee.supervisor.addresses import private_ports, resolve
-from cordee.supervisor.asking import NotRunningError, ask_reload, ask_status, ask_stop
+from cordee.supervisor.asking import NotRunningError, ask_reload, ask_status, ask_stop, control_path
 from cordee.supervisor.claim import Claim
 from cordee.supervisor.events import Event
 from cordee.supervisor.reloading import RefusedError, Taken
@@ -37,7 +37,7 @@ class Rehearsal:
         self.events: list[Event] = []
         self.reloads: list[Taken | RefusedError] = []
         port = private_ports(1, str(data))[0]
-        control = self.claim.run / "control.sock"
+        control = control_path(data)
         environment = {"PATH": os.environ["PATH"], "CORDEE_CONTROL": str(control)}
         specs = []
         for name, behaviour in {**how, "web-1": f"http:{port}"}.items():

@@ -21,7 +21,7 @@ from cordee.http.exchange import Outlet
 from cordee.http.handshake import WebSocketRules
 from cordee.wire.shape import Usage
 from tests.gateway.doubles import KEY, PATIENCE_S, Directory, Gateway
-from tests.rig import free_port
+from tests.ports import free_port
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 RULES = RealtimeRules(

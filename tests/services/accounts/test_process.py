@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from cordee.services.accounts.rules.rights import Role
 from cordee.services.accounts.tables import metadata
 from cordee.services.base.database import connect
 from cordee.services.base.migrate import migrate
+from tests.ports import free_port
 from tests.services.accounts.conftest import OWNER, PASSWORD
 from tests.services.accounts.serving import DATA, ground
 
@@ -67,9 +67,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

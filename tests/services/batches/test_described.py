@@ -12,7 +12,8 @@ import pytest
 
 from cordee.services.base.principal import SYSTEM
 from cordee.wire.vouch import HEADER, TO_SERVICES, vouch
-from tests.rig import free_port, until
+from tests.ports import free_port
+from tests.rig import until
 from tests.services.batches.conftest import OPERATOR, SECRET
 from tests.services.batches.serving import DATA
 

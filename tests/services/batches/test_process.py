@@ -17,7 +17,8 @@ import pytest
 
 from cordee.adapters.keyring import create_key
 from cordee.cli import main
-from tests.rig import KEY, NOT_SETTINGS, Rig, free_port, oracle_text, until
+from tests.ports import free_port
+from tests.rig import KEY, NOT_SETTINGS, Rig, oracle_text, until
 
 pytestmark = pytest.mark.e2e
 LINES = 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from cordee.wire.vouch import HEADER, LIFE_S, TO_SERVICES, vouch
+from tests.ports import free_port
 from tests.services.chats.conftest import ADA, SECRET
 from tests.services.chats.serving import DATA
 
@@ -25,9 +25,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "--factory", "tests.services.chats.serving:make", "--port", str(port),
          "--no-access-log", "--log-level", "warning"],

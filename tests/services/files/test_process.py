@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from cordee.wire.vouch import HEADER, TO_SERVICES, Vouched, vouch
+from tests.ports import free_port
 from tests.services.files.serving import DATA, SECRET
 
 pytestmark = pytest.mark.e2e
@@ -52,9 +52,7 @@ def start(data: Path, port: int) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

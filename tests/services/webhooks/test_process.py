@@ -21,7 +21,7 @@ from cordee.services.base.migrate import NOTHING, migrate
 from cordee.services.webhooks.app import HISTORY
 from cordee.services.webhooks.tables import metadata
 from cordee.wire.vouch import HEADER, TO_SERVICES, vouch
-from tests.brokers import free_port
+from tests.ports import free_port
 from tests.services import on_both
 from tests.services.webhooks.conftest import ADA, SECRET, House, Receiver
 from tests.services.webhooks.serving import DATA

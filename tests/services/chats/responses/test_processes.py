@@ -16,7 +16,8 @@ import pytest
 
 from cordee.services.chats.responses.naming import seed_of
 from tests.e2e.stores import running_store
-from tests.rig import KEY, NOT_SETTINGS, Rig, free_port, oracle_text, until
+from tests.ports import free_port
+from tests.rig import KEY, NOT_SETTINGS, Rig, oracle_text, until
 
 pytestmark = pytest.mark.e2e
 QUICK = """[services.chats.responses]
