@@ -6,6 +6,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 BOOTSTRAP := scripts/bootstrap
 ARGS ?=
+# Files of tests with real processes that run at a time. Each has up to a dozen processes: more than two cores can bear is no faster.
+JOBS ?= 2
 # Where compiled modules are not kept, every process that a test starts compiles what it imports anew, and pytest every test.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -24,7 +26,7 @@ check: lint fast ## format, lint, types, layers, fast tests: two minutes on two 
 # `make check test` runs the fast tests once: they are a step of both.
 test: fast ## every test but the rehearsals, with the real model and real processes
 	@$(BOOTSTRAP) test
-	$(BIN)/python -m pytest --durations=20 -m "(e2e or model) and not rehearsal" $(ARGS)
+	$(BIN)/python -m pytest --durations=20 -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "(e2e or model) and not rehearsal" $(ARGS)
 
 lint:
 	@$(BOOTSTRAP) check

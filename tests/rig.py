@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +183,12 @@ def end(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> Non
             process.wait()
 
 
-def until(condition: Any, what: str, patience_s: float = PATIENCE_S) -> None:
+def until(condition: Any, what: str | Callable[[], str], patience_s: float = PATIENCE_S) -> None:
     """Wait for a condition; fails with `what` when it does not come."""
     end = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < end, f"not within {patience_s:g} s: {what}"
+        is_late = time.monotonic() >= end
+        assert not is_late, f"not within {patience_s:g} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.02)
 
 

@@ -23,7 +23,7 @@ from tests.engine.real import real_library, real_model
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
-PROMPTS, TOKENS, SLOTS, CONTEXT = 20, 48, 16, 256
+PROMPTS, TOKENS, SLOTS, CONTEXT = 20, 32, 16, 256
 THREADS = 1  # more spin while they wait for each other, and crawl when other tests run beside
 LINES = (
     "The {} of the mountain", "def {}(values):\n    ", "Once upon a time there was a {}", "Question: what is a {}?\nAnswer:",

@@ -231,7 +231,7 @@ def test_garbage_on_the_control_socket_disturbs_nobody(tmp_path: Path) -> None:
     async def play(supervisor: Supervisor) -> None:
         await rehearsal.until(lambda: bool(rehearsal.said("all-ready")))
         for garbage in (b"\n", b"{}\n", b'{"kind":"shout"}\n', b"\xff\xfe\n", b"x" * 200_000, b'{"kind":"report"}\n'):
-            reader, writer = await asyncio.open_unix_connection(tmp_path / "run" / "control.sock")
+            reader, writer = await asyncio.open_unix_connection(control_path(tmp_path))
             writer.write(garbage)
             assert await reader.read() == b""
             writer.close()

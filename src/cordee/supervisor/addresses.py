@@ -18,7 +18,7 @@ from pathlib import Path
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_DEFAULT = (32768, 60999)  # Linux, where /proc does not say
 PRIVATE_PORTS = range(20000, 65536)  # below lie the well-known and most registered ones
-BLOCK = 64  # platforms of different data directories start their search this far apart
+BLOCK = 16  # platforms of different data directories start their search this far apart: most need fewer
 LOOPBACK = "127.0.0.1"
 UNIX_PATH_MAX = 107  # sockaddr_un.sun_path is 108 bytes with its closing zero
 SOCKET_NAME_MAX = 40  # the longest file name we put into the directory, with room to spare
