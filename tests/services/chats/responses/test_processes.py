@@ -117,14 +117,15 @@ def test_the_official_client_makes_streams_stores_and_chains_responses(installat
 
 def test_a_killed_process_leaves_exactly_what_its_client_has(installation: Installation) -> None:
     client = installation.client()
-    said, response_id, ended = "", "", []
+    pieces: list[str] = []
+    response_id, ended = "", []
     with contextlib.suppress(httpx2.HTTPError, openai.APIError):
         for event in client.responses.create(model="oracle", input="Count.", stream=True):
             if event.type == "response.created":
                 response_id = event.response.id
             elif event.type == "response.output_text.delta":
-                said += event.delta
-                if said.count(" ") == 5:
+                pieces.append(event.delta)
+                if len(pieces) == 5:
                     for number in (0, 1):  # whichever it is that answers
                         installation.kill(number)
             elif event.type in ("response.completed", "response.incomplete"):
@@ -135,7 +136,9 @@ def test_a_killed_process_leaves_exactly_what_its_client_has(installation: Insta
     installation.wait_ready()
     until(lambda: _status(client, response_id) not in ("", "in_progress"), "a settled response")
     found = client.responses.retrieve(response_id)
-    assert (found.status, found.output_text) == ("incomplete", said)
+    # The piece at which it is killed may have been handed over and not noted yet.
+    assert found.status == "incomplete"
+    assert found.output_text in ("".join(pieces), "".join(pieces[:-1]))
 
 
 def test_a_client_that_goes_leaves_what_was_sent_and_frees_the_worker(installation: Installation) -> None:
