@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from cordee.adapters.valkey import binary
 from tests.ports import free_port
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 SLOTS = 16_384
-SILENT_MS = 500  # after this a node or a primary counts as dead
+SILENT_MS = 2000  # after this a node or a primary counts as dead
 
 
 class Node:
@@ -68,6 +68,7 @@ class Nodes:
     """Several of them that are one store. `with …: url`, and `kill_primary` of what `key` lies in."""
 
     nodes: list[Node]
+    replicas: slice  # which of them
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +85,10 @@ class Nodes:
                 except RedisError:
                     continue  # a replica, which is wiped by its primary
 
+    def await_replicas(self, keys: int) -> None:
+        """Until they have so many of an empty store's keys, all together."""
+        eventually(lambda: sum(node.client.dbsize() for node in self.nodes[self.replicas]) == keys)
+
     @property
     def url(self) -> str:
         raise NotImplementedError
@@ -94,6 +99,8 @@ class Nodes:
 
 class Cluster(Nodes):
     """Three primaries, each with a third of the slots and a replica."""
+
+    replicas = slice(3, 6)
 
     def __init__(self, directory: Path) -> None:
         self.nodes = []
@@ -136,6 +143,8 @@ class Cluster(Nodes):
 
 class Watched(Nodes):
     """A primary and a replica, over which three sentinels watch."""
+
+    replicas = slice(1, 2)
 
     def __init__(self, directory: Path) -> None:
         self.nodes = []

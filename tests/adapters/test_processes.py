@@ -12,7 +12,7 @@ import pytest
 
 from cordee.adapters.processes import Process, Program, log_tail, spawn, start_ticks, trim_log
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def program(tmp_path: Path, code: str, cores: frozenset[int] | None = None) -> Program:

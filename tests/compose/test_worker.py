@@ -27,6 +27,7 @@ from tests.engine.doubles import RecordingEngine, submit
 pytestmark = pytest.mark.e2e
 
 START_S = 20.0
+LONG = 500  # tokens, of which each takes 10 ms: still under way when this process has stood still for a moment
 
 
 class Gateway(asyncio.Protocol):
@@ -105,7 +106,7 @@ async def connected(path: Path, process: asyncio.subprocess.Process) -> Gateway:
 def test_sigterm_lets_what_runs_end_and_refuses_what_is_new(tmp_path: Path):
     async def scenario() -> None:
         async with worker(tmp_path) as (process, gateway):
-            gateway.transport.write(frames.submit(1, submit(max_tokens=60, seed=3, ignore_eos=True)))
+            gateway.transport.write(frames.submit(1, submit(max_tokens=LONG, seed=3, ignore_eos=True)))
             await gateway.until_rows(5)
             process.send_signal(signal.SIGTERM)
             await gateway.until(frames.DRAIN)
@@ -115,8 +116,8 @@ def test_sigterm_lets_what_runs_end_and_refuses_what_is_new(tmp_path: Path):
             assert await process.wait() == 0
             assert [refusal.busy for refusal in gateway.refusals] == [True]
             tokens = [(index, token) for _, _, finish, index, token in gateway.rows if not finish]
-            assert tokens == [(i, token_at(3, i)) for i in range(60)]
-            assert [(f, i) for _, _, f, i, _ in gateway.rows if f] == [(Finish.LENGTH, 60)]
+            assert tokens == [(i, token_at(3, i)) for i in range(LONG)]
+            assert [(f, i) for _, _, f, i, _ in gateway.rows if f] == [(Finish.LENGTH, LONG)]
             assert not (tmp_path / "w.sock").exists()
 
     asyncio.run(scenario())

@@ -143,10 +143,11 @@ class Contract:
         self, journal: Journal, pass_time: Callable[[float], None]
     ) -> None:
         await journal.begin(CALL, LONG_S)
-        await journal.alive(CALL.owner, 0.05)
+        await journal.alive(CALL.owner, LONG_S)
         found = await journal.find(CALL.id)
         assert found is not None
         assert found.is_owned
+        await journal.alive(CALL.owner, 0.05)
         pass_time(0.06)
         found = await journal.find(CALL.id)
         assert found is not None

@@ -304,7 +304,7 @@ def test_a_service_asks_on_behalf_of_a_key_as_long_as_the_key_is_there(house: In
 
     header = vouch(asked, TO_GATEWAYS, secret, time.time())
     assert [status(header) for _ in range(3)] == [200] * 3
-    assert status(header[:-2] + "AA") == 401
+    assert status(header[:-2] + ("AA" if header[-2:] != "AA" else "BA")) == 401
     assert status(vouch(asked, TO_GATEWAYS, secret, time.time() - 61)) == 401
     house.ok("DELETE", f"/v1/api_keys/{key['id']}", owner)
     until(lambda: status(header) == 401, "the same head is refused", REVOKED_S)
@@ -315,7 +315,7 @@ def test_who_is_known_is_served_while_accounts_are_dead_also_by_a_gateway_that_s
     owner = house.login()
     key = house.key(owner)
     state = house.rig.directory / "services" / "credentials.sealed"
-    until(lambda: key["id"].encode() in state.read_bytes(), "what is known was written down")
+    until(lambda: state.exists() and key["id"].encode() in state.read_bytes(), "what is known was written down")
     house.services.kill()
     house.services.wait()
     assert house.knows(key["key"])

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.e2e
 
 SEED = 77
 TOKENS = 40
+STREAMED = 200  # tokens where it is seen that they come bit by bit: a second in which nobody reads is not all of them
 STREAMS = 20
 HOST = "127.0.0.1"
 RELOAD_FILE = "cordee.toml"
@@ -118,15 +119,15 @@ def test_a_chat_streams_over_http_1_and_2(platform: Platform, http2: bool) -> No
     with (
         platform.client(http2=http2) as client,
         client.stream(
-            "POST", "/v1/chat/completions", json=chat(), headers={"Accept-Encoding": "gzip, br, zstd"}
+            "POST", "/v1/chat/completions", json=chat(STREAMED), headers={"Accept-Encoding": "gzip, br, zstd"}
         ) as answer,
     ):
         assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         assert answer.headers["alt-svc"].startswith(f'h3=":{platform.port(platform.web)}"')
         assert "content-encoding" not in answer.headers  # an event stream is never compressed
         pieces = list(answer.iter_raw())
-    assert text_of(b"".join(pieces)) == oracle_text(SEED, TOKENS)
-    assert len(pieces) > TOKENS / 4, "it did not come as a stream"
+    assert text_of(b"".join(pieces)) == oracle_text(SEED, STREAMED)
+    assert len(pieces) > STREAMED / 4, "it did not come as a stream"
 
 
 def test_a_chat_streams_over_http_2_for_curl(platform: Platform) -> None:
@@ -144,10 +145,10 @@ def test_a_chat_streams_over_http_3_on_both_addresses(platform: Platform) -> Non
     async def ask(address: str) -> None:
         async with h3_client(platform.port(address), platform.trusted) as client:
             headers = {**platform.headers, "content-type": "application/json"}
-            answer = await client.ask("POST", "/v1/chat/completions", headers, json.dumps(chat()).encode())
+            answer = await client.ask("POST", "/v1/chat/completions", headers, json.dumps(chat(STREAMED)).encode())
             assert answer.status == 200
-            assert text_of(answer.body) == oracle_text(SEED, TOKENS)
-            assert len(answer.pieces) > TOKENS / 4, "it did not come as a stream"
+            assert text_of(answer.body) == oracle_text(SEED, STREAMED)
+            assert len(answer.pieces) > STREAMED / 4, "it did not come as a stream"
             several = await asyncio.gather(*(client.ask("GET", "/v1/models", platform.headers) for _ in range(20)))
             assert {one.status for one in several} == {200}
 
@@ -193,7 +194,7 @@ class Raw:
 
     def closed(self) -> bool:
         """Read until the end; whether there was one."""
-        self.socket.settimeout(5)
+        self.socket.settimeout(30)
         try:
             while self.socket.recv(65536):
                 pass
@@ -356,8 +357,8 @@ class Streams:
 
 
 def test_streams_lose_nothing_across_reloads_of_which_one_is_bad(platform: Platform) -> None:
-    streams = Streams(platform, STREAMS, 700)  # seven seconds
     pids = platform.pids()
+    streams = Streams(platform, STREAMS, 2000)  # twenty seconds: a command alone takes some when the cores are busy
     for attempts in (4, 5, 6):
         platform.write(f"[retry]\nattempts_max = {attempts}\n[queue]\nwait_s_max = {attempts}\n")
         answer = ask_reload(platform.data)
@@ -378,10 +379,10 @@ def test_a_new_certificate_is_served_without_a_drop_and_a_broken_one_never(platf
     before = platform.served()
     streams = Streams(platform, 4, 700)
     platform.pem.write_text("-----BEGIN CERTIFICATE-----\nhalf of one")
-    until(lambda: "certificate-refused" in platform.output.read_text(), "the refusal", 10)
+    until(lambda: "certificate-refused" in platform.output.read_text(), "the refusal")
     assert platform.served() == before
     platform.serve(platform.home / "second")
-    until(lambda: platform.served() != before, "the new certificate", 10)
+    until(lambda: platform.served() != before, "the new certificate")
     with platform.client() as client:
         assert client.get("/v1/models").status_code == 200  # by the new authority
     streams.join()

@@ -46,7 +46,8 @@ def test_a_budget_is_one_for_all_gateways_while_the_store_lives_and_bounded_when
         with Rig(tmp_path, workers=1, gateways=2, environment={"CORDEE_STORE_URL": store.url}) as rig:
             key = keys(tmp_path, "create", "a", "--tokens-per-day", "200")  # a call is ten tokens
             spare = keys(tmp_path, "create", "b", "--tokens-per-day", "200")
-            until(lambda: post(rig, spare)[0] == 200 and post(rig, key, 1)[0] == 200, "the keys are known")
+            until(lambda: post(rig, key, 1)[0] == 200, "the key is known")
+            until(lambda: post(rig, spare)[0] == 200, "the other one is known")
             passed = 1
             for turn in range(60):
                 status, headers, _ = post(rig, key, turn % 2)
@@ -82,16 +83,27 @@ def test_a_gateway_that_is_restarted_does_not_renew_a_budget(tmp_path: Path) -> 
 def test_what_is_said_about_limits_and_what_limits_do(tmp_path: Path) -> None:
     with Rig(tmp_path, workers=1) as rig:
         key = keys(tmp_path, "create", "a", "--requests-per-minute", "20", "--tokens-per-minute", "1000")
-        until(lambda: post(rig, key)[0] == 200, "the key is known")
+        since: list[float] = []
+
+        def is_known() -> bool:
+            since[:] = [time.monotonic()]
+            return post(rig, key)[0] == 200
+
+        until(is_known, "the key is known")
         status, headers, _ = post(rig, key)
         assert status == 200
         assert headers["x-ratelimit-limit-requests"] == "20"
         assert headers["x-ratelimit-limit-tokens"] == "1000"
         assert int(headers["x-ratelimit-remaining-tokens"]) >= 970
-        assert served(rig, key, 10) == 3, "five at once, and two are gone"
+        got = served(rig, key, 10)
+        refilled = (time.monotonic() - since[0]) / 3  # one more every three seconds, which pass on busy cores
+        assert 3 <= got <= 3 + refilled, "five at once, and two are gone"
         lifted = next(line.split()[0] for line in keys(tmp_path, "list").splitlines() if line.startswith("key-"))
         assert lifted
-        status, headers, body = post(rig, key)
+        for _ in range(10):  # as many as there may be room for again
+            status, headers, body = post(rig, key)
+            if status != 200:
+                break
         assert status == 429
         assert json.loads(body)["error"]["code"] == "rate_limit_exceeded"
 
@@ -102,14 +114,17 @@ def test_interactive_calls_pass_batch_calls_and_hear_of_the_queue(tmp_path: Path
         until(lambda: post(rig, key)[0] == 200, "the key is known")
         ends: dict[str, float] = {}
 
-        def ask(name: str, priority: str) -> dict[str, str]:
-            status, headers, _ = post(rig, key, headers={"X-Cordee-Priority": priority}, max_tokens=20)
+        def ask(name: str, priority: str, tokens: int = 20) -> dict[str, str]:
+            status, headers, _ = post(rig, key, headers={"X-Cordee-Priority": priority}, max_tokens=tokens)
             assert status == 200
             ends[name] = time.monotonic()
             return headers
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            batch = [pool.submit(ask, f"batch {n}", "batch") for n in range(5)]
+            until(lambda: rig.metric("cordee_calls_open") == 0, "nobody has the seat")
+            batch = [pool.submit(ask, "batch 0", "batch", 200)]  # four seconds, in which the others come
+            until(lambda: rig.metric("cordee_calls_open") == 1, "it runs")
+            batch += [pool.submit(ask, f"batch {n}", "batch") for n in range(1, 5)]
             until(lambda: rig.metric("cordee_queue_length") == 4, "four wait")
             urgent = pool.submit(ask, "urgent", "interactive")
             headers = urgent.result(PATIENCE_S)
@@ -120,11 +135,12 @@ def test_interactive_calls_pass_batch_calls_and_hear_of_the_queue(tmp_path: Path
         assert 0 < float(headers["x-cordee-queue-wait"]) < PATIENCE_S
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            long = pool.submit(post, rig, key, 0, None, max_tokens=100)
+            until(lambda: rig.metric("cordee_calls_open") == 0, "nobody has the seat")
+            long = pool.submit(post, rig, key, 0, None, max_tokens=200)
             until(lambda: rig.metric("cordee_calls_open") == 1, "it runs")
             status, _, body = post(rig, key, headers={"X-Cordee-Queue-Events": "1"}, stream=True)
             assert status == 200
             assert body.startswith(b": queue position=0 wait=")
-            assert body.count(b": queue ") >= 2, "the long one takes two seconds"
+            assert body.count(b": queue ") >= 2, "the long one takes four seconds"
             assert body.endswith(b"data: [DONE]\n\n")
             assert long.result(PATIENCE_S)[0] == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -52,15 +51,14 @@ def test_a_poisonous_prompt_kills_two_workers_at_most_and_no_answer_beside_it(tm
             status, answer = rig.post("/v1/completions", body)
             assert status == 422, answer
             assert answer["error"]["code"] == "request_quarantined"
-            began = time.monotonic()
             status, _ = rig.post("/v1/completions", {**body, "seed": 8})
             assert status == 422
-            took_s = time.monotonic() - began
             for client in clients:
                 client.join()
         finally:
             over.set()
             nurse.join()
+        deaths += [number for number, process in enumerate(rig.workers) if process.poll() is not None]
+        # A proven request is refused without being tried: it would kill a third one.
         assert len(deaths) <= 2, json.dumps(deaths)
-        assert took_s < 1.0, "a proven request is refused without being tried"
         assert {seed: answers.get(seed) for seed in numbers} == {seed: oracle_text(seed, TOKENS) for seed in numbers}

@@ -97,7 +97,7 @@ def test_the_official_client_gets_its_answer(platform: Platform) -> None:
 def test_what_is_kept_is_given_back(platform: Platform) -> None:
     [program] = [block for block in blocks("python") if "chat.completions" not in block]
     *answer, kept = platform.run(sys.executable, "-c", platform.at_home(program)).rstrip().splitlines()
-    assert len("".join(answer)) > 20
+    assert "".join(answer)
     assert kept == "Blue light scatters most."
 
 

@@ -224,7 +224,10 @@ def test_no_key_token_or_password_lies_or_is_said_anywhere(
     assert any("services-1.log" in path.name for path in files)
     assert any(path.suffix == ".db" for path in files)
     for path in files:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # a part that has got its name meanwhile, or a database's that is not needed any more
+            continue
         assert [secret for secret in secrets if secret.encode() in content] == [], path
         if path.suffix == ".log" or path == house.output:
             assert spoken.encode() not in content, path

@@ -97,5 +97,5 @@ def test_without_descriptors_streams_go_on_and_accepting_resumes_by_itself(conne
             except (OSError, http.client.HTTPException, ValueError):
                 return False
 
-        until(alone, "a new client to be served", 10)
+        until(alone, "a new client to be served")
         assert stream.recv(65536)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.e2e
 PATIENCE_S = 20.0
 NAME = "worker-7"
 TOKENS = 60
+LONG = 500  # of which each takes 10 ms: still under way when this process has stood still for a moment
 PATIENT = LinkRules(suspect_s_min=5.0)  # what is tested here is not how fast a freeze is seen
 
 
@@ -158,8 +159,8 @@ def cut(link: Link) -> None:
     link._protocol.transport.abort()
 
 
-def right(seed: int, n: int = 1) -> list[list[int]]:
-    return [[token_at(seed + choice, i) for i in range(TOKENS)] for choice in range(n)]
+def right(seed: int, n: int = 1, tokens: int = TOKENS) -> list[list[int]]:
+    return [[token_at(seed + choice, i) for i in range(tokens)] for choice in range(n)]
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -190,18 +191,20 @@ def test_several_hear_one_answer_and_a_complete_one_is_told_again(tmp_path: Path
             (first, one), (second, two) = connect(), connect()
             await until(lambda: one.is_up and two.is_up, "the links are up")
             hearers = [Hearer() for _ in range(4)]
-            running = begin(first, call(5), hearers[0])
+            running = begin(first, call(5, tokens=LONG), hearers[0])
             await until(lambda: len(hearers[0].said[0]) >= 3, "the answer has begun")
-            begin(second, call(5, attach=NAME), hearers[1])
-            begin(first, call(5, attach=NAME), hearers[2])
+            begin(second, call(5, attach=NAME, tokens=LONG), hearers[1])
+            begin(first, call(5, attach=NAME, tokens=LONG), hearers[2])
             await until(lambda: all(len(hearer.said[0]) >= 8 for hearer in hearers[:3]), "all of them hear it")
-            assert (one.last.running, two.last.running) == (1, 1), "an answer counts once however many listen"
+            await until(
+                lambda: (one.last.running, two.last.running) == (1, 1), "an answer counts once however many listen"
+            )
             running.detach()
             await until(lambda: bool(hearers[1].ends and hearers[2].ends), "its end")
-            begin(second, call(5, attach=NAME), hearers[3])
+            begin(second, call(5, attach=NAME, tokens=LONG), hearers[3])
             await until(lambda: bool(hearers[3].ends), "the repetition")
-            assert [hearer.said for hearer in hearers[1:]] == [right(5)] * 3
-            assert hearers[0].said[0] == right(5)[0][: len(hearers[0].said[0])]
+            assert [hearer.said for hearer in hearers[1:]] == [right(5, tokens=LONG)] * 3
+            assert hearers[0].said[0] == right(5, tokens=LONG)[0][: len(hearers[0].said[0])]
             assert hearers[0].ends == []
 
     asyncio.run(scenario())

@@ -61,7 +61,7 @@ async def test_who_is_cancelled_in_the_middle_of_a_statement_holds_up_nobody(tmp
 
     def begun() -> bool:
         runs.set()
-        return goes_on.wait(5)
+        return goes_on.wait(30)
 
     async def count() -> None:
         async with database.writing() as on:
@@ -72,7 +72,7 @@ async def test_who_is_cancelled_in_the_middle_of_a_statement_holds_up_nobody(tmp
             await on.execute(text("SELECT begun() UNION ALL SELECT 2"))
 
     task = asyncio.create_task(count())
-    assert await asyncio.to_thread(runs.wait, 5)
+    assert await asyncio.to_thread(runs.wait, 30)
     task.cancel()  # kept with its trace, as long as others are waited for together with it
     await asyncio.sleep(0)
     goes_on.set()

@@ -62,6 +62,7 @@ async def _rehearse(data: Path, deaths: list[tuple[int, bool]], cancels: bool) -
         house = House(SETTINGS, data, door)
         house.shift_s = shift_s
         shift_s += LEASE_S + 1
+        door.calls_left = None  # nothing dies of what was left to the life before
         door.dead.clear()
         async with asyncio.timeout(PATIENCE_S), house.living():
             if not batch_id:

@@ -21,7 +21,7 @@ SECRET = b"s" * 32
 
 def make() -> FastAPI:
     data = Path(os.environ[DATA])
-    settings = Files(free_bytes_min=0, writing_s=2, sweep_s=0.2)
+    settings = Files(free_bytes_min=0, writing_s=5, sweep_s=0.2)
     return create(
         settings,
         connect(settings.database, NAME, data),

@@ -18,6 +18,7 @@ import pytest
 
 from cordee.wire.vouch import HEADER, TO_SERVICES, Vouched, vouch
 from tests.ports import free_port
+from tests.rig import until
 from tests.services.files.serving import DATA, SECRET
 
 pytestmark = pytest.mark.e2e
@@ -38,13 +39,13 @@ def start(data: Path, port: int) -> subprocess.Popen[bytes]:
          "--no-access-log", "--log-level", "warning"],
         env=os.environ | {DATA: str(data)},
     )  # fmt: skip
-    until = time.monotonic() + START_S
+    end = time.monotonic() + START_S
     while True:
         try:
             httpx.get(f"http://127.0.0.1:{port}/v1/files", headers=header()).raise_for_status()
         except httpx.HTTPError:
             assert process.poll() is None, "the service ended while it started"
-            assert time.monotonic() < until, "the service did not start in time"
+            assert time.monotonic() < end, "the service did not start in time"
             time.sleep(0.1)
         else:
             return process
@@ -100,7 +101,7 @@ def test_a_killed_process_leaves_no_half_file_and_loses_no_whole_one(tmp_path: P
         for number in range(1000):
             yield b"x" * MIB
             if number == 8:
-                assert len(stored(tmp_path)) == 2
+                until(lambda: len(stored(tmp_path)) == 2, "half a file")  # what was sent may still lie in the kernel
                 first.kill()
 
     try:
@@ -119,10 +120,7 @@ def test_a_killed_process_leaves_no_half_file_and_loses_no_whole_one(tmp_path: P
         first.wait(START_S)
     second = start(tmp_path, port)
     try:
-        until = time.monotonic() + CLEAN_S
-        while len(stored(tmp_path)) > 1:
-            assert time.monotonic() < until, "half a file stayed"
-            time.sleep(0.2)
+        until(lambda: len(stored(tmp_path)) <= 1, "half a file gone", CLEAN_S)
         assert [file["id"] for file in httpx.get(address, headers=header()).json()["data"]] == [whole["id"]]
         assert httpx.get(f"{address}/{whole['id']}/content", headers=header()).content == b"whole"
     finally:

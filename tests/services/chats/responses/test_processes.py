@@ -24,7 +24,7 @@ QUICK = """[services.chats.responses]
 lease_s = 2.0
 tidy_s = 0.5
 """
-SLOW = {"CORDEE_ORACLE_TOKEN_S": "0.1"}  # the shortest answer lasts longer than it takes to kill a process
+SLOW = {"CORDEE_ORACLE_TOKEN_S": "0.3"}  # the shortest answer lasts longer than it takes to kill a process
 TOKENS = 40
 
 
@@ -101,10 +101,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 def test_the_official_client_makes_streams_stores_and_chains_responses(installation: Installation) -> None:
     client = installation.client()
-    made = client.responses.create(model="oracle", input="Count.", max_output_tokens=20)
+    made = client.responses.create(model="oracle", input="Count.", max_output_tokens=8)
     assert made.status in ("completed", "incomplete")
     with client.responses.stream(
-        model="oracle", input="More.", previous_response_id=made.id, max_output_tokens=20
+        model="oracle", input="More.", previous_response_id=made.id, max_output_tokens=8
     ) as stream:
         said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
     assert said
@@ -150,7 +150,7 @@ def test_a_client_that_goes_leaves_what_was_sent_and_frees_the_worker(installati
                 response_id = event.response.id
             elif event.type == "response.output_text.delta":
                 said += event.delta
-                if said.count(" ") == 4:
+                if said.count(" ") >= 4:
                     break
     until(lambda: _status(client, response_id) == "cancelled", "a response that was cancelled")
     assert client.responses.retrieve(response_id).output_text.startswith(said)
