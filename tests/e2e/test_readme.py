@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cordee.supervisor.asking import ask_status
 from tests.ports import free_port
 from tests.rig import until
 
@@ -50,6 +49,7 @@ class Platform:
             "CORDEE_CACHE": os.environ["CORDEE_CACHE"],
         }
         self.environment.pop("CORDEE_ADMIN_KEY", None)
+        self.data = home / ".local" / "share" / "cordee"
         self.log = home / "up.log"
         command = [*CORDEE, "up", "--web", f"127.0.0.1:{self.web}", "--mobile", f"127.0.0.1:{mobile}"]
         with self.log.open("wb") as log:
@@ -118,10 +118,13 @@ def test_a_worker_killed_during_an_answer_costs_nothing(platform: Platform) -> N
 
 
 def answering(platform: Platform) -> int:
-    """The pid of the worker that is answering now."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        for process in json.loads(platform.run(*CORDEE, "status", "--json"))["processes"]:
-            if process["role"] == "worker" and process["load"].get("running"):
-                return int(process["pid"])
-    raise AssertionError("no worker says that it is answering")
+    """The pid of the worker that is answering now. Asked at the socket: to start a command may take as long as the answer."""
+    found: list[int] = []
+
+    def look() -> bool:
+        processes = ask_status(platform.data).processes
+        found[:] = [one.pid for one in processes if one.role == "worker" and one.load.get("running")]
+        return bool(found)
+
+    until(look, "a worker says that it is answering")
+    return found[0]
