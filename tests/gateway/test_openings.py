@@ -90,6 +90,23 @@ def test_a_model_that_cannot_be_read_is_refused_with_the_reason_and_read_again_l
     case.run(play)
 
 
+def test_who_comes_while_the_refusal_is_told_has_it_read_anew() -> None:
+    case = Case()
+    case.fault = ValueError("the chat template is not valid")
+
+    def again(_: Invalid) -> None:
+        case.fault = None
+        assert case.openings.takes("m", case.waiting("second"))
+
+    async def play() -> None:
+        case.openings.takes("m", Waiting(lambda: None, again))
+        await case.until_heard(1)
+        assert case.heard == ["second"]
+        assert case.read == 2
+
+    case.run(play)
+
+
 def test_whatever_the_reading_raises_nobody_waits_for_ever() -> None:
     class UnheardOfError(Exception):
         pass

@@ -104,9 +104,7 @@ class Openings:
 
     def _read(self, name: str) -> None:
         if name not in self._reading:
-            task = asyncio.get_running_loop().create_task(self._open(name), name=f"open {name}")
-            self._reading[name] = task
-            task.add_done_callback(lambda _: self._reading.pop(name, None))
+            self._reading[name] = asyncio.get_running_loop().create_task(self._open(name), name=f"open {name}")
 
     async def _open(self, name: str) -> None:
         fault: Invalid | None = None
@@ -127,6 +125,7 @@ class Openings:
             self._models[name] = opened.model
             self._contexts.setdefault(name, opened.context)
             log.info("model %s: its vocabulary of %d tokens is read", name, size)
+        del self._reading[name]  # before anybody is told: who comes from here on, or again, has it read anew
         for waiting in self._waiting.pop(name, []):
             waiting.again() if fault is None else waiting.refused(fault)
 
