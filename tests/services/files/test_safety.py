@@ -96,7 +96,7 @@ async def test_an_expired_file_is_gone_at_once_and_its_bytes_soon(house: House):
 
 
 async def test_a_database_that_is_away_takes_no_upload_and_leaves_nothing(data: Path):
-    house = House(msgspec.structs.replace(SMALL, database=DatabaseSettings(wait_s=0.1)), data)
+    house = House(msgspec.structs.replace(SMALL, database=DatabaseSettings(wait_s=2.0)), data)
     async with house.app.router.lifespan_context(house.app), house.client:
         async with house.database.writing():  # a writer who does not end
             answer = await house.put(b"x")

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cordee.services.files import uploading
 from tests.services import on_both
 from tests.services.files.conftest import ADA, MIB, House
 
@@ -58,6 +60,28 @@ async def test_two_who_complete_at_once_get_one_file(house: House):
     path, body = f"/v1/uploads/{upload}/complete", {"part_ids": [part]}
     answers = await asyncio.gather(*(house.ok("POST", path, json=body) for _ in range(3)))
     assert len({answer["file"]["id"] for answer in answers}) == 1
+    assert len(house.stored()) == 1
+    assert await house.told() == ["file.created"]
+
+
+@on_both
+async def test_who_is_overtaken_by_the_same_completion_gets_the_same_file(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await house.begun(4)
+    part = (await house.part(upload, b"part")).json()["id"]
+    path, body = f"/v1/uploads/{upload}/complete", {"part_ids": [part]}
+    choose = uploading._chosen
+    faster: list[Any] = []
+
+    async def late(*asked: Any) -> Any:
+        if not faster:
+            faster.append(None)
+            faster[0] = await house.ok("POST", path, json=body)
+        return await choose(*asked)
+
+    monkeypatch.setattr(uploading, "_chosen", late)
+    assert await house.ok("POST", path, json=body) == faster[0]
     assert len(house.stored()) == 1
     assert await house.told() == ["file.created"]
 

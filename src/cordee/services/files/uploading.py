@@ -113,6 +113,19 @@ async def complete(
     done = await _done(service, who, upload_id, ids)
     if done is not None:
         return done
+    try:
+        return await _put_together(service, who, upload_id, ids, md5)
+    except Problem:
+        # Somebody else may have completed it with the same parts meanwhile: a client that asked twice.
+        done = await _done(service, who, upload_id, ids)
+        if done is None:
+            raise
+        return done
+
+
+async def _put_together(
+    service: Service, who: Principal, upload_id: str, ids: tuple[str, ...], md5: str | None
+) -> tuple[Upload, File]:
     upload, chosen = await _chosen(service, who, upload_id, ids)
     told = Told(upload.name, upload.purpose, upload.media_type, upload.kept_s)
     await service.storage.need_room()
@@ -122,28 +135,19 @@ async def complete(
 
     too_large = Problem(400, f"{PART_IDS}: they hold more than was announced.", PART_IDS, "wrong_size")
     wanted = Wanted(PART_IDS, upload.size, too_large, look, has_md5=md5 is not None)
-    try:
-        async with (
-            contextlib.aclosing(_joined(service, chosen)) as joined,
-            taking(service, who.tenant, joined, wanted) as taken,
-        ):
-            if md5 is not None and md5.lower() != taken.md5:
-                raise Problem(
-                    400, f"{MD5}: the parts have {taken.md5}; a part is wrong or in the wrong place.", MD5, MD5
-                )
-            media_type = settled(told.purpose, told.media_type, taken.head, found(taken.head), PART_IDS)
-            async with service.database.writing() as on:
-                upload = _pending(await uploads.upload_of(on, owner_of(who), upload_id, is_held=True), upload_id, 0.0)
-                await ingest.keep(on, taken)
-                file = await record_file(service, on, upload.owner, told, taken, media_type, None)
-                spare = await uploads.end(on, upload_id, UploadStatus.COMPLETED, file.id, ids)
-                await blobs.let_go(on, spare)
-    except Problem:
-        # Somebody else may have completed it with the same parts meanwhile: a client that asked twice.
-        done = await _done(service, who, upload_id, ids)
-        if done is None:
-            raise
-        return done
+    async with (
+        contextlib.aclosing(_joined(service, chosen)) as joined,
+        taking(service, who.tenant, joined, wanted) as taken,
+    ):
+        if md5 is not None and md5.lower() != taken.md5:
+            raise Problem(400, f"{MD5}: the parts have {taken.md5}; a part is wrong or in the wrong place.", MD5, MD5)
+        media_type = settled(told.purpose, told.media_type, taken.head, found(taken.head), PART_IDS)
+        async with service.database.writing() as on:
+            upload = _pending(await uploads.upload_of(on, owner_of(who), upload_id, is_held=True), upload_id, 0.0)
+            await ingest.keep(on, taken)
+            file = await record_file(service, on, upload.owner, told, taken, media_type, None)
+            spare = await uploads.end(on, upload_id, UploadStatus.COMPLETED, file.id, ids)
+            await blobs.let_go(on, spare)
     await ingest.remove(service, spare)
     return dataclasses.replace(upload, status=UploadStatus.COMPLETED, file_id=file.id, part_ids=ids), file
 
@@ -201,8 +205,8 @@ async def _chosen(service: Service, who: Principal, upload_id: str, ids: tuple[s
                 "wrong_size",
             )
         found_blobs = await blobs.blobs_of(on, [here[part_id].blob for part_id in ids])
-    if len(found_blobs) != len(ids):
-        raise _over(upload)
+    if len(found_blobs) != len(ids):  # gone since the upload was looked at
+        raise _ended()
     return upload, found_blobs
 
 
@@ -213,7 +217,7 @@ async def _joined(service: Service, chosen: Sequence[Blob]) -> AsyncGenerator[by
                 async for piece in pieces:
                     yield piece
     except MissingError as error:
-        raise conflict("This upload has been ended while its parts were being put together.", PART_IDS) from error
+        raise _ended() from error
 
 
 def _pending(upload: Upload | None, upload_id: str, now: float) -> Upload:
@@ -230,6 +234,10 @@ def _as_of(upload: Upload, now: float) -> Upload:
     if upload.status is UploadStatus.PENDING and upload.expires_at <= now:
         return dataclasses.replace(upload, status=UploadStatus.EXPIRED)
     return upload
+
+
+def _ended() -> Problem:
+    return conflict("This upload has been ended while its parts were being put together.", PART_IDS)
 
 
 def _over(upload: Upload) -> Problem:
