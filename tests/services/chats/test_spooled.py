@@ -39,6 +39,20 @@ def test_an_entry_is_found_by_each_stream_it_tells_of_in_order_and_while_segment
     other.close()
 
 
+def test_segments_stay_in_their_order_within_a_moment_and_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock = [1_800_000_000 * 10**9]
+    monkeypatch.setattr("time.time_ns", lambda: clock[0])
+    entries = [entry(number, "a") for number in range(12)]
+    for one in entries:
+        spool = Spool(tmp_path, SETTINGS)
+        spool.add([one])
+        spool.close()
+        clock[0] -= 3600 * 10**9 if len(spool.segments) == 6 else 0
+    assert Spooled().find(spool.segments, "a") == entries
+
+
 def test_a_segment_that_is_deleted_between_the_listing_and_the_look_was_taken(tmp_path: Path):
     spool, spooled = Spool(tmp_path, SETTINGS), Spooled()
     spool.add([entry(1, "a")])

@@ -134,7 +134,8 @@ class Spool:
     def _growing(self) -> int:
         if self._descriptor is None:
             self._make_folder()
-            path = self._folder / f"{new(_SEGMENT)}{_SUFFIX}"
+            last = self._segments()[-1:]
+            path = self._folder / f"{new(_SEGMENT, last[0].stem if last else '')}{_SUFFIX}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, _FILE_MODE)
             self._size = 0
