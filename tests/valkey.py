@@ -41,7 +41,7 @@ class Valkey:
 
     def ask(self, line: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1)
+            connection.settimeout(PATIENCE_S / 2)
             connection.connect(str(self.path))
             connection.sendall(line + b"\r\n")
             return connection.recv(4096)

@@ -25,7 +25,7 @@ from tests.rehearsal.provider import KEY, WORDS, Manner, State, one, words
 
 TEXT = "".join(words())
 RULES = Rules(ALIBABA, {"m": "qwen-plus"}, tokens_max=50)
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 class Account:
@@ -103,7 +103,7 @@ def call(*, own: bool, stream: bool = True, **more: Any) -> Call:
 
 def tried(
     outside: Outside, asked: Call, manner: Manner, *, sent: tuple[bytes, ...] = (), key: str = KEY,
-    first_token_s: float = 2.0, until: Callable[[Recorder], bool] | None = None,
+    first_token_s: float = PATIENCE_S, until: Callable[[Recorder], bool] | None = None,
 ) -> tuple[Recorder, Account, dict[str, Any]]:  # fmt: skip
     """One attempt to its end, or until `until`; then it is cancelled."""
     outside.state.manner = manner
@@ -207,7 +207,7 @@ def test_silence_is_broken_and_may_have_cost(outside, own):
 
 
 def test_a_call_that_is_taken_back_in_the_middle_costs_what_was_seen(outside):
-    _, account, _ = tried(outside, call(own=True), Manner(word_s=0.05), until=lambda recorder: bool(recorder.texts))
+    _, account, _ = tried(outside, call(own=True), Manner(word_s=1.0), until=lambda recorder: bool(recorder.texts))
     ((_, tokens_in, tokens_out),) = account.bills
     assert tokens_in > 0
     assert 0 < tokens_out < WORDS

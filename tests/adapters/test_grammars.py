@@ -112,11 +112,13 @@ def test_the_process_ends_when_nothing_comes_and_is_started_again():
         await trials.check(FINE)
         child = trials._child
         assert child is not None
+        trials.rules = TrialRules(idle_s=0.05)  # only now: it might end before it is looked at
+        await trials.check(Grammar(Syntax.REGEX, "b"))
         await child.wait()
         assert trials._child is None
         assert "unclosed" in await trials.check(BROKEN)
 
-    run(scene, TrialRules(idle_s=0.05))
+    run(scene, TrialRules())
 
 
 def test_a_process_that_was_killed_is_no_fault_of_the_next_grammar():

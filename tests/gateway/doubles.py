@@ -38,7 +38,7 @@ from cordee.policy.session import SignIn
 from cordee.ports import Receiver
 from cordee.wire.template import Template
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 CONTEXT = 4096
 CONTROLS = ("<|im_start|>", "<|im_end|>")
 TEMPLATE = (

@@ -15,7 +15,7 @@ from cordee.http.exchange import Answer, Exchange
 from cordee.http.request import Limits, Rejection, Request
 from cordee.http.server import Server
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 TEXT = b"content-type: text/plain\r\n"
 
 

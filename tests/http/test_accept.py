@@ -16,7 +16,7 @@ import uvloop
 from cordee.http.accept import TURN_MAX, Acceptor
 
 T = TypeVar("T")
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 class Guest(asyncio.Protocol):

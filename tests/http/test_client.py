@@ -13,7 +13,7 @@ from cordee.http.pool import ConnectionPool
 
 T = TypeVar("T")
 REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
-PATIENCE_S = 2.0
+PATIENCE_S = 30.0
 SETTLE_S = 0.02  # how long an end too many is waited for
 
 
@@ -60,7 +60,7 @@ class Misbehaving:
 
     async def __aenter__(self) -> ConnectionPool:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return ConnectionPool("127.0.0.1", self._server.sockets[0].getsockname()[1], None)
+        return ConnectionPool("127.0.0.1", self._server.sockets[0].getsockname()[1], None, PATIENCE_S)
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()

@@ -15,7 +15,8 @@ from cordee.http.request import Limits, Request
 from tests.http.serving import PATIENCE_S, TEXT, Handler, Serving, read_answer, read_to_end, statuses
 
 BYTES_MAX = 4 * 1024 * 1024
-LIMITS = Limits(body_bytes_max=1024, body_timeout_s=0.2)
+LIMITS = Limits(body_bytes_max=1024)
+IMPATIENT = Limits(body_bytes_max=1024, body_timeout_s=0.2)
 
 
 class Sink:
@@ -251,6 +252,7 @@ def test_whoever_takes_a_body_hears_that_the_client_has_gone(serving):
 
 
 def test_a_body_that_comes_too_slowly_is_refused_in_time(serving):
+    serving.call(lambda: serving.server.follow(IMPATIENT))
     with serving.connect() as client:
         client.sendall(put(100) + b"x")
         assert statuses(read_to_end(client)) == [408]

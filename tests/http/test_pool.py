@@ -19,7 +19,7 @@ from cordee.http.pool import ConnectionPool, Line
 from tests.http.test_client import OK, REQUEST, Recorder
 
 T = TypeVar("T")
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 ANSWER = OK + b"Content-Length: 2\r\n\r\nok"
@@ -51,7 +51,7 @@ class Upstream:
 
     async def __aenter__(self) -> Upstream:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.pool = ConnectionPool("127.0.0.1", self._server.sockets[0].getsockname()[1], None)
+        self.pool = ConnectionPool("127.0.0.1", self._server.sockets[0].getsockname()[1], None, PATIENCE_S)
         create = asyncio.get_running_loop().create_connection
 
         class Loop:

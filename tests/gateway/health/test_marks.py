@@ -16,7 +16,7 @@ from cordee.policy.quarantine import Quarantine, QuarantineRules
 from cordee.ports import AwayError
 from tests.valkey import Valkey
 
-MARK, OTHER, RULES = b"a\x00\xff" * 5 + b"b", b"c" * 16, StoreRules(timeout_s=0.5)
+MARK, OTHER, RULES = b"a\x00\xff" * 5 + b"b", b"c" * 16, StoreRules(timeout_s=20.0)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from cordee.gateway.kept.resume import CALLS
 from cordee.memory.journal import MemoryJournal
 from cordee.ports import Receiver
 from cordee.wire.errors import Invalid
-from tests.gateway.doubles import CALLERS, KEY, Gateway
+from tests.gateway.doubles import CALLERS, KEY, PATIENCE_S, Gateway
 from tests.gateway.test_forward import JSON, Upstream, whole
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -146,7 +147,9 @@ def test_errors_and_what_is_too_long_are_not_kept(gateway: KeepingGateway, answe
     assert "idempotency-replayed" not in ask(gateway, FORWARDED, Idempotency_Key=key)[1]
 
 
-def test_a_repeat_waits_for_the_forwarded_call_that_runs_and_not_for_ever(gateway: KeepingGateway) -> None:
+def test_a_repeat_waits_for_the_forwarded_call_that_runs_and_not_for_ever(
+    gateway: KeepingGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[Receiver] = []
     arrived = threading.Event()
 
@@ -162,9 +165,10 @@ def test_a_repeat_waits_for_the_forwarded_call_that_runs_and_not_for_ever(gatewa
 
     first = threading.Thread(target=repeat)
     first.start()
-    assert arrived.wait(5)
+    assert arrived.wait(PATIENCE_S)
     status, _, answer = ask(gateway, FORWARDED, Idempotency_Key="slow")
     assert (status, json.loads(answer)["error"]["code"]) == (409, "idempotency_in_progress")
+    monkeypatch.setattr(gateway.keeping, "rules", replace(gateway.keeping.rules, wait_s=PATIENCE_S))
     second = threading.Thread(target=repeat)
     second.start()
 
@@ -174,8 +178,8 @@ def test_a_repeat_waits_for_the_forwarded_call_that_runs_and_not_for_ever(gatewa
         held[0].complete()
 
     gateway.call(finish)
-    first.join(5)
-    second.join(5)
+    first.join(PATIENCE_S)
+    second.join(PATIENCE_S)
     assert [answer[2] for answer in answers] == [b"{}", b"{}"]
     assert len(gateway.upstream.calls) == 1
 
@@ -228,7 +232,7 @@ def test_a_call_that_runs_says_so(gateway: KeepingGateway) -> None:
     gateway.worker.act = hold
     asking = threading.Thread(target=ask, args=(gateway, CHAT))
     asking.start()
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     assert json.loads(get(gateway, f"/v1/calls/{ids[0]}")[2])["status"] == "running"
     go_on.set()
-    asking.join(5)
+    asking.join(PATIENCE_S)

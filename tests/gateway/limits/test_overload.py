@@ -83,12 +83,12 @@ def test_a_limited_answer_says_what_is_left_and_so_does_the_refusal(gateway: Gat
     status, headers, body = gateway.ask(CHAT, key="sk-rare")
     assert status == 429
     assert headers["x-ratelimit-remaining-requests"] == "0"
-    assert headers["retry-after"] == "60"
+    assert 50 <= int(headers["retry-after"]) <= 60
     assert json.loads(body)["error"]["code"] == "rate_limit_exceeded"
 
 
 def test_tokens_that_were_not_used_come_back(gateway: Gateway):
-    for _ in range(3):
+    for _ in range(20):  # on a slow machine a few tokens come back between two calls
         gateway.report()
         status, headers, _ = gateway.ask(CHAT, key=TOKENS_KEY)
         if status != 200:
@@ -171,7 +171,7 @@ def test_a_stream_that_asks_hears_of_its_place_while_it_waits(gateway: Gateway):
     assert response.status == 200
     assert response.readline() == b": queue position=0 wait=0.0\n"
     held.answer()
-    rest = response.read()
+    rest = response.read().replace(b": queue position=0 wait=0.0\n\n", b"")  # said again every second
     assert rest.startswith(b"\ndata: ")
     assert rest.endswith(b"data: [DONE]\n\n")
     assert rest.count(b'"role"') == 1

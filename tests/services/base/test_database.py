@@ -54,7 +54,7 @@ async def test_two_writers_wait_for_each_other(database: Database):
 
 
 async def test_who_is_cancelled_in_the_middle_of_a_statement_holds_up_nobody(tmp_path: Path):
-    database = connect(DatabaseSettings(wait_s=0.3), "test", tmp_path)
+    database = connect(DatabaseSettings(wait_s=5.0), "test", tmp_path)  # a lock that is kept is kept for ever
     async with database.writing() as on:
         await on.execute(text("CREATE TABLE counts (n INTEGER)"))
     runs, goes_on = threading.Event(), threading.Event()

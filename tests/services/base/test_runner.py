@@ -136,7 +136,7 @@ async def test_a_running_step_is_stopped_and_undone_when_its_job_is_cancelled(ya
         await asyncio.sleep(PATIENCE_S)
 
     job = await yard.add()
-    async with yard.running(yard.step("a"), yard.step("b", long), settings=JobSettings(poll_s=0.02, lease_s=0.3)):
+    async with yard.running(yard.step("a"), yard.step("b", long), settings=JobSettings(poll_s=0.02, lease_s=3.0)):
         await begun.wait()
         async with yard.database.writing() as on:
             await yard.jobs.mark_cancelled(on, job, time.time())

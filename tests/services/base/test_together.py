@@ -16,6 +16,7 @@ from cordee.services.base.database import AwayError, DatabaseError
 from cordee.services.base.together import Together
 
 pytestmark = pytest.mark.anyio
+PATIENCE_S = 30.0
 SETTINGS = Services(retry_s=0.01, retry_s_max=0.01, requests_max=1)
 
 
@@ -48,7 +49,7 @@ async def running(makers: dict[Service, Callable[[], FastAPI]]) -> AsyncIterator
     await together.settled()
     async with client(together) as asking:
         yield together, asking
-    await together.stop(1.0)
+    await together.stop(PATIENCE_S)
 
 
 async def test_every_passage_leads_to_its_service() -> None:
@@ -127,7 +128,7 @@ async def test_a_service_is_tried_again_until_it_is_there() -> None:
         return app(Service.CHATS, [], AwayError("the database does not answer now") if len(tries) < 3 else None)
 
     async with running({Service.CHATS: make}) as (together, asking):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while together.missing:
                 await asyncio.sleep(0)
         assert (await asking.get("/v1/chats")).status_code == 200

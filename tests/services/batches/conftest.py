@@ -36,7 +36,7 @@ OPERATOR = Vouched("operators", "admin", "", EVERY_SCOPE)
 INSTALLATION = Vouched("tenant_1", "job_1", "", frozenset({SYSTEM}))
 QUICK = Batches(
     results_wait_s=0.02, pause_s=0.02, lines_at_once=4, piece_lines=7, errors_max=10,
-    jobs=Jobs(poll_s=0.02, backoff_s=0.02, backoff_s_max=0.05, settle_s=0.02, lease_s=5.0),
+    jobs=Jobs(poll_s=0.02, backoff_s=0.02, backoff_s_max=0.05, settle_s=0.02, lease_s=5.0, tries_max=1000),
     outbox=OutboxSettings(poll_s=0.02),
 )  # fmt: skip
 

@@ -156,9 +156,9 @@ def test_a_replica_that_fails_is_unavailable_or_worse_and_never_a_short_answer(g
 
 def test_the_clients_deadline_is_the_calls(gateway, client):
     gateway.worker.act = lambda receiver, attempt: True
-    assert status(lambda: client.create(ask(), metadata=GOOD, timeout=0.2))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert status(lambda: client.create(ask(), metadata=GOOD, timeout=2))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
     assert gateway.worker.cancelled.wait(PATIENCE_S)
-    assert gateway.worker.calls[0].deadlines.total_s < 0.5
+    assert gateway.worker.calls[0].deadlines.total_s < 2.5
 
 
 def test_a_cancelled_rpc_stops_its_worker(gateway, client):

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from cordee.config.sections.services import Chats, DatabaseSettings, Responses
+from cordee.config.sections.services import Spool as SpoolSettings
 from cordee.services.base.database import connect
 from cordee.services.base.door import Asked, DoorError, RefusedError, Streamed, Whole
 from cordee.services.base.ground import Ground
@@ -131,9 +132,16 @@ def door() -> Gateways:
 
 
 @pytest.fixture
-def settings(database_settings: DatabaseSettings) -> Chats:
+def record_s() -> float:
+    """How long the database may take: what goes to disk instead is not yet there for whoever deletes it."""
+    return 30.0
+
+
+@pytest.fixture
+def settings(database_settings: DatabaseSettings, record_s: float) -> Chats:
     quick = Responses(poll_s=0.05, flush_s=0.02, follow_s=0.02, lease_s=1.0, tidy_s=0.05)
-    return msgspec.structs.replace(Chats(), database=database_settings, responses=quick)
+    spool = SpoolSettings(record_s=record_s)
+    return msgspec.structs.replace(Chats(), database=database_settings, responses=quick, spool=spool)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ SAID = "".join(WORDS)
 
 
 async def soon(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -58,6 +58,7 @@ async def test_a_stream_is_what_the_official_helper_accumulates_and_what_is_stor
     assert (stored.status, stored.output_text) == ("completed", SAID)
 
 
+@pytest.mark.parametrize("record_s", [1.0])
 async def test_the_first_event_leaves_while_the_database_is_locked_and_the_end_waits_for_disk(house: House) -> None:
     async with house.database.writing():
         events = [

@@ -29,9 +29,9 @@ BOB = Vouched("tenant_a", "key_bob", "user_bob", SCOPES)
 
 
 @pytest.fixture
-def settings(settings: Chats) -> Chats:
+def settings(settings: Chats, record_s: float) -> Chats:
     """The drain is called by the tests themselves."""
-    return msgspec.structs.replace(settings, spool=SpoolSettings(drain_s=3600.0))
+    return msgspec.structs.replace(settings, spool=SpoolSettings(record_s=record_s, drain_s=3600.0))
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ async def drain(house: House) -> None:
 
 async def begun(house: House) -> str:
     """The id of the response that the database holds, as soon as there is one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with house.database.reading() as on:
                 name = (await on.execute(select(responses.c.id))).scalar_one_or_none()
