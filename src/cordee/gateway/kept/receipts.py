@@ -31,6 +31,7 @@ ID_CHARS = frozenset(b"0123456789abcdef")
 ID_BYTES_MAX = 128
 BATCH_MAX = 4096  # receipts in one write to the store; what is beyond waits for the next one
 WAITING_MAX = 8  # batches that may wait; what ends while so many do is not shared
+AGAIN_S = 1.0  # until a store that did not take them is asked again: to write a batch for nothing takes milliseconds
 Spawn = Callable[[Coroutine[Any, Any, None], Outlet], None]
 
 
@@ -55,12 +56,13 @@ class Receipts:
 
     async def run(self) -> None:
         """Write to the store what has ended, for as long as this gateway lives."""
+        wait_s = self._flush_s
         while True:
-            await asyncio.sleep(self._flush_s)
-            await self.flush()
+            await asyncio.sleep(wait_s)
+            wait_s = self._flush_s if await self.flush() else AGAIN_S
 
-    async def flush(self) -> None:
-        """All that waits now; what the store does not take waits on."""
+    async def flush(self) -> bool:
+        """All that waits now; what the store does not take waits on. Whether it took all."""
         async with self._writing:
             for _ in range(0, len(self._waiting), BATCH_MAX):
                 batch = self._waiting[:BATCH_MAX]
@@ -68,15 +70,14 @@ class Receipts:
                     await self._journals.add_receipts([receipt_of(*one) for one in batch], self._keep_s)
                 except AwayError as error:
                     log.debug("%d receipts are not shared yet: %s", len(self._waiting), error)
-                    return
+                    return False
                 del self._waiting[: len(batch)]
+            return True
 
     async def settle(self) -> None:
         """Until nothing waits."""
-        await self.flush()
-        while self._waiting:
+        while not await self.flush():
             await asyncio.sleep(self._flush_s)
-            await self.flush()
 
     async def show(self, request: Request, exchange: Outlet, caller: Caller) -> None:
         """GET /v1/calls/ID. Raises AwayError."""
